@@ -1,0 +1,51 @@
+// Kernel records as the native code sees them; the tables behind it are generated from npu_compiler/kernels.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "npubin_schema.hpp"  // generated
+
+namespace npu {
+
+struct OperandInfo {
+  std::string_view name;
+  std::uint32_t rank;
+  std::string_view dtype;  // short dtype, "T" or "any"
+  bool write;
+  bool optional;
+  // Where the parameter struct holds this operand: u32 shape[rank], i64 strides[rank], and (dtype "any") u32 dtype.
+  std::uint32_t shape_offset;
+  std::uint32_t stride_offset;
+  std::uint32_t dtype_offset;  // 0xFFFFFFFF: none
+};
+
+struct KernelInfo {
+  std::uint32_t id;
+  std::string_view name;
+  std::string_view shader;
+  std::span<const OperandInfo> operands;
+  std::span<const std::uint8_t> types;  // dtype ids that T may be; empty: no type variable
+  std::uint32_t param_bytes;            // of the parameter struct
+  std::uint32_t field_offset;           // of the field block inside the parameter struct
+  std::uint32_t field_bytes;
+  std::span<const std::uint8_t> inplace;  // pairs of operand indices that may be the very same view
+  bool unit_threads;                      // grid counts threads, not threadgroups
+  std::uint32_t threadgroup[3];
+  // The first rule of the record that does not hold, or null; and the launch grid that the record's rule gives.
+  const char* (*check)(std::span<const schema::Operand> operands, const std::byte* fields);
+  void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields, std::uint64_t out[3]);
+};
+
+// Null where the id is unknown.
+const KernelInfo* find_kernel(std::uint32_t id) noexcept;
+std::span<const KernelInfo> all_kernels() noexcept;
+
+// The parameter struct of a dispatch: operand shapes and strides in binding order, then the field block.
+std::vector<std::byte> build_params(const KernelInfo& kernel, std::span<const schema::Operand> operands,
+                                    std::span<const std::byte> fields);
+
+}  // namespace npu

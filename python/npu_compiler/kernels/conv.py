@@ -1,0 +1,62 @@
+"""Convolution kernels."""
+
+from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
+
+CLAMP_FIELDS = (
+    Field("clamp_lo", "f32", "lower bound of the result; -inf for none, 0 for ReLU"),
+    Field("clamp_hi", "f32", "upper bound of the result; inf for none, 6 for ReLU6"),
+)
+FLOAT_TYPES = ("f32", "f16", "bf16")
+
+CONV2D = Kernel(
+    id=1,
+    name="conv2d",
+    shader="conv2d.metal",
+    doc="""2-D convolution: y = clamp(conv(x, w) + bias + residual), accumulated in float32.
+
+    Rows above ``pad_top`` and columns left of ``pad_left`` read as zero; the padding below and to the right follows
+    from y's size. Channels of group g are x[:, g*ic:(g+1)*ic] and y[:, g*oc/groups:...].""",
+    operands=(
+        Operand("x", ("n", "c", "h", "w")),
+        Operand("w", ("oc", "kh", "kw", "ic")),
+        Operand("bias", ("c",), dtype="f32", optional=True),
+        Operand("residual", ("n", "c", "h", "w"), optional=True),
+        Operand("y", ("n", "c", "h", "w"), access="write"),
+    ),
+    fields=(
+        Field("stride_h", "u32", "rows between windows"),
+        Field("stride_w", "u32", "columns between windows"),
+        Field("pad_top", "u32", "zero rows above the image"),
+        Field("pad_left", "u32", "zero columns left of the image"),
+        Field("dilation_h", "u32", "rows between taps"),
+        Field("dilation_w", "u32", "columns between taps"),
+        Field("groups", "u32", "channel groups"),
+        *CLAMP_FIELDS,
+    ),
+    # One threadgroup computes a tile of 32 output pixels x 32 output channels of one group.
+    launch=Launch(
+        ("ceil_div(w.oc // groups, 32)", "ceil_div(y.h * y.w, 32)", "y.n * groups"),
+        (64, 1, 1),
+        unit="threadgroups",
+    ),
+    types={"T": FLOAT_TYPES},
+    requires=(
+        "groups >= 1",
+        "stride_h >= 1",
+        "stride_w >= 1",
+        "dilation_h >= 1",
+        "dilation_w >= 1",
+        "x.n == y.n",
+        "w.oc == y.c",
+        "w.oc % groups == 0",
+        "x.c == w.ic * groups",
+        "bias.c == y.c",
+        "residual.n == y.n",
+        "residual.c == y.c",
+        "residual.h == y.h",
+        "residual.w == y.w",
+    ),
+    inplace=(("residual", "y"),),
+    shared=(("x_tile", "f32", 32 * 17), ("w_tile", "f32", 32 * 17)),
+    flops="2 * y.n * y.h * y.w * w.oc * w.kh * w.kw * w.ic",
+)

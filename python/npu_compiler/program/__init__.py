@@ -1,0 +1,1 @@
+"""The program format (.npubin): its schema, writer and reader."""
