@@ -1,0 +1,67 @@
+# npu_sim's everyday commands. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check
+# Everything that is installed is pinned to the versions that were tested.
+CONSTRAINTS := -c constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help venv build demo test lint format bench bench-native asan tsan stubs clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q $(CONSTRAINTS) pip
+	$(PIP) install -q $(CONSTRAINTS) scikit-build-core nanobind cmake ninja \
+	    numpy ml_dtypes safetensors typer rich torch
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
+	    nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl ziglang
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.base
+	$(PIP) install -q $(CONSTRAINTS) openvino onnxruntime onnx onnxscript
+	@touch $@
+
+venv: $(VENV)/.base  ## the virtual environment, without the package
+
+build: $(VENV)/.base  ## build and install the package (editable; a rebuild takes seconds)
+	$(PIP) install -q --no-build-isolation --no-deps -e .
+
+demo: build  ## ResNet-18 and -50 from PyTorch to logits: agreement, error, latency
+	$(BIN)/npu-sim demo
+
+test: $(VENV)/.dev build  ## the whole test suite
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev  ## ruff, mypy --strict, clang-format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	git ls-files '*.cpp' '*.hpp' '*.h' '*.metal' | xargs $(BIN)/clang-format --dry-run -Werror
+
+format: $(VENV)/.dev  ## format Python and C++
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	git ls-files '*.cpp' '*.hpp' '*.h' '*.metal' | xargs $(BIN)/clang-format -i
+
+bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets beside their peers
+	$(BIN)/npu-sim bench resnet18 --against torch,onnxruntime,openvino
+	$(BIN)/npu-sim bench resnet50 --against torch,onnxruntime,openvino
+
+bench-native: build  ## C++ microbenchmarks
+	$(BIN)/cmake -G Ninja -S . -B build/bench -DNPU_SIM_PYTHON=OFF -DNPU_SIM_BUILD_BENCHMARKS=ON \
+	    -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
+	$(BIN)/cmake --build build/bench
+	$(BIN)/python benchmarks/run_native.py --build build/bench
+
+asan: $(VENV)/.dev  ## build with address and undefined-behaviour sanitizers and run the native tests
+	$(BIN)/python -m pytest tests/sanitizers
+
+clean:  ## remove what was built (not the virtual environment)
+	rm -rf build dist demo_out reports
