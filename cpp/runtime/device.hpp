@@ -44,8 +44,8 @@ struct DispatchTime {
   std::int64_t end_ns;
 };
 
-// Weights as an executable needs them (repacked, resolved); keeps the buffers alive. Immutable, so any number of
-// threads may run with one binding.
+// Weights as an executable needs them (repacked, resolved); keeps the buffers alive. Immutable, so
+// any number of threads may run with one binding.
 class Binding {
  public:
   virtual ~Binding() = default;
@@ -56,11 +56,13 @@ class Executable {
  public:
   virtual ~Executable() = default;
 
-  // One buffer per weight record of the program, in its order. Throws kInvalidArgument for a wrong count or size.
+  // One buffer per weight record of the program, in its order. Throws kInvalidArgument for a wrong
+  // count or size.
   virtual std::shared_ptr<const Binding> bind(std::span<const BufferPtr> weights) = 0;
 
-  // Runs an entry point: waits until it is done. `inputs` and `outputs` follow the entry's IO records; outputs are
-  // written, inputs only read (unless donated). With `times`, appends one entry per dispatch.
+  // Runs an entry point: waits until it is done. `inputs` and `outputs` follow the entry's IO
+  // records; outputs are written, inputs only read (unless donated). With `times`, appends one
+  // entry per dispatch.
   virtual void run(const Binding& binding, std::uint32_t entry, std::span<const BufferPtr> inputs,
                    std::span<const BufferPtr> outputs, std::vector<DispatchTime>* times) = 0;
 };

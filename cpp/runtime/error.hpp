@@ -17,7 +17,8 @@ enum class ErrorCode {
   kInternal,            // a rule of npu_sim's own was broken
 };
 
-// what() names the section, dispatch, op, tensor or file, the rule, the value found and the way out.
+// what() names the section, dispatch, op, tensor or file, the rule, the value found and the way
+// out.
 class Error : public std::runtime_error {
  public:
   Error(ErrorCode code, const std::string& message) : std::runtime_error(message), code_(code) {}

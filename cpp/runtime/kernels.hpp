@@ -1,4 +1,5 @@
-// Kernel records as the native code sees them; the tables behind it are generated from npu_compiler/kernels.
+// Kernel records as the native code sees them; the tables behind it are generated from
+// npu_compiler/kernels.
 #pragma once
 
 #include <cstddef>
@@ -17,10 +18,18 @@ struct OperandInfo {
   std::string_view dtype;  // short dtype, "T" or "any"
   bool write;
   bool optional;
-  // Where the parameter struct holds this operand: u32 shape[rank], i64 strides[rank], and (dtype "any") u32 dtype.
+  // Where the parameter struct holds this operand: u32 shape[rank], i64 strides[rank], and (dtype
+  // "any") u32 dtype.
   std::uint32_t shape_offset;
   std::uint32_t stride_offset;
   std::uint32_t dtype_offset;  // 0xFFFFFFFF: none
+  std::span<const std::string_view> axes;
+};
+
+struct FieldInfo {
+  std::string_view name;
+  std::string_view type;  // "u32", "i32" or "f32"
+  std::uint32_t count;
 };
 
 struct KernelInfo {
@@ -35,17 +44,33 @@ struct KernelInfo {
   std::span<const std::uint8_t> inplace;  // pairs of operand indices that may be the very same view
   bool unit_threads;                      // grid counts threads, not threadgroups
   std::uint32_t threadgroup[3];
-  // The first rule of the record that does not hold, or null; and the launch grid that the record's rule gives.
+  // The first rule of the record that does not hold, or null; and the launch grid that the record's
+  // rule gives.
   const char* (*check)(std::span<const schema::Operand> operands, const std::byte* fields);
-  void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields, std::uint64_t out[3]);
+  void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields,
+               std::uint64_t out[3]);
+  std::span<const FieldInfo> fields;  // of the field block, in order
+};
+
+// An instruction of elementwise programs; `args` and `result` are register types, 'f' or 'i'.
+struct ScalarOpInfo {
+  std::uint32_t id;
+  std::string_view name;
+  std::string_view args;
+  char result;
 };
 
 // Null where the id is unknown.
 const KernelInfo* find_kernel(std::uint32_t id) noexcept;
 std::span<const KernelInfo> all_kernels() noexcept;
+// Without LOAD, STORE and CONSTANT, which are no formulas.
+std::span<const ScalarOpInfo> all_scalar_ops() noexcept;
+const ScalarOpInfo* find_scalar_op(std::uint32_t id) noexcept;
 
-// The parameter struct of a dispatch: operand shapes and strides in binding order, then the field block.
-std::vector<std::byte> build_params(const KernelInfo& kernel, std::span<const schema::Operand> operands,
+// The parameter struct of a dispatch: operand shapes and strides in binding order, then the field
+// block.
+std::vector<std::byte> build_params(const KernelInfo& kernel,
+                                    std::span<const schema::Operand> operands,
                                     std::span<const std::byte> fields);
 
 }  // namespace npu

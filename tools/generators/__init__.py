@@ -1,0 +1,1 @@
+"""Generators of C++ text from the records in npu_compiler."""
