@@ -1,4 +1,4 @@
-"""Writes the C++ views of the contract declared in Python: program schema, parameter structs, kernel table.
+"""Writes the C++ views of what Python declares: program schema, parameter structs, kernel table.
 
 Run by the build: ``python tools/generate_headers.py --out DIR`` writes ``npubin_schema.hpp``,
 ``npu_kernel_params.h`` and ``kernel_table.cpp``. Needs nothing but the standard library.

@@ -1,4 +1,4 @@
-"""Generates kernel_table.cpp: the kernel records as tables, with their rules and launch grids as code."""
+"""Generates kernel_table.cpp: the kernel records as tables, rules and launch grids as code."""
 
 from __future__ import annotations
 

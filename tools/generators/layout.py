@@ -27,7 +27,7 @@ class Member:
 
 @dataclass(frozen=True)
 class OperandLayout:
-    """Where an operand's shape, strides and dtype id lie; ``dtype`` is None unless the record says ``any``."""
+    """Where an operand's shape, strides and dtype id lie; ``dtype``: only where it is ``any``."""
 
     shape: int
     strides: int
@@ -36,7 +36,7 @@ class OperandLayout:
 
 @dataclass(frozen=True)
 class ParamLayout:
-    """A whole parameter struct: operands in binding order, then the field block, padded to 8 bytes."""
+    """A parameter struct: operands in binding order, then the field block, padded to 8 bytes."""
 
     members: tuple[Member, ...]
     operands: tuple[OperandLayout, ...]
@@ -45,7 +45,10 @@ class ParamLayout:
 
 
 def param_layout(kernel: Kernel) -> ParamLayout:
-    """Lay out ``kernel``'s parameter struct. Raises ValueError for duplicate names and structs beyond Metal's limit."""
+    """Lay out ``kernel``'s parameter struct.
+
+    Raises ValueError for duplicate names and for structs beyond Metal's limit.
+    """
     members: list[Member] = []
     operands: list[OperandLayout] = []
 

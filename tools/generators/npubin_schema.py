@@ -41,7 +41,8 @@ _HEAD = """\
 
 namespace npu::schema {
 
-static_assert(std::endian::native == std::endian::little, "programs are little-endian and used in place");
+static_assert(std::endian::native == std::endian::little,
+              "programs are little-endian and used in place");
 """
 _TAIL = """\
 // Null where the id is no dtype.
