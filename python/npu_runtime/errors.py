@@ -1,7 +1,8 @@
 """Errors of the runtime: one class per error code of the native module, all of them ``NpuError``.
 
-Every message names the tensor, op or file, the rule, the value found and the way out. Classes that Python's own
-hierarchy has a word for are also that (``ArgumentError`` is a ``ValueError``), so callers may catch either.
+Every message names the tensor, op or file, the rule, the value found and the way out. Classes
+that Python's own hierarchy has a word for are also that (``ArgumentError`` is a ``ValueError``),
+so callers may catch either.
 """
 
 from __future__ import annotations

@@ -1,0 +1,15 @@
+"""Errors of the front door; what the runtime and the compiler raise passes through unchanged."""
+
+from __future__ import annotations
+
+
+class NpuSimError(Exception):
+    """Base of npu_sim's own errors; the command line prints one line and exits with 1."""
+
+
+class MissingDependencyError(NpuSimError, ImportError):
+    """An optional library is not installed; the message says how to install it."""
+
+
+class UsageError(NpuSimError, ValueError):
+    """An argument does not make sense; the message names it and what is expected."""
