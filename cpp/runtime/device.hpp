@@ -23,16 +23,19 @@ class Buffer {
   Buffer& operator=(const Buffer&) = delete;
 
   std::size_t size() const noexcept { return size_; }
+  // False for memory that may only be read, such as a mapped weights file.
+  bool writable() const noexcept { return writable_; }
   // The memory as the host sees it, or null where the host cannot.
   virtual std::byte* host_data() noexcept = 0;
   virtual void upload(std::size_t offset, std::span<const std::byte> data) = 0;
   virtual void download(std::size_t offset, std::span<std::byte> data) const = 0;
 
  protected:
-  explicit Buffer(std::size_t size) : size_(size) {}
+  explicit Buffer(std::size_t size, bool writable = true) : size_(size), writable_(writable) {}
 
  private:
   std::size_t size_;
+  bool writable_;
 };
 
 using BufferPtr = std::shared_ptr<Buffer>;
@@ -61,8 +64,9 @@ class Executable {
   virtual std::shared_ptr<const Binding> bind(std::span<const BufferPtr> weights) = 0;
 
   // Runs an entry point: waits until it is done. `inputs` and `outputs` follow the entry's IO
-  // records; outputs are written, inputs only read (unless donated). With `times`, appends one
-  // entry per dispatch.
+  // records; outputs are written, inputs only read. An output that an input is donated to must be
+  // that input's buffer; no other buffers may overlap. With `times`, appends one entry per
+  // dispatch.
   virtual void run(const Binding& binding, std::uint32_t entry, std::span<const BufferPtr> inputs,
                    std::span<const BufferPtr> outputs, std::vector<DispatchTime>* times) = 0;
 };
@@ -78,7 +82,9 @@ class Device {
   // Zero-filled memory. Throws kOutOfMemory.
   virtual BufferPtr allocate(std::size_t bytes) = 0;
   // Uses host memory in place where the device can, else copies; `owner` keeps the memory alive.
-  virtual BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner) = 0;
+  // What is not writable is never written: a run refuses it as an output.
+  virtual BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner,
+                         bool writable = true) = 0;
   virtual std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) = 0;
 };
 

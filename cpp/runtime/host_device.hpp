@@ -61,7 +61,8 @@ class HostKernel {
 class HostDevice : public Device {
  public:
   BufferPtr allocate(std::size_t bytes) override;
-  BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner) override;
+  BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner,
+                 bool writable = true) override;
   std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) override;
 
   // Makes one dispatch ready; the program has been verified. Throws where this device lacks the
