@@ -7,6 +7,10 @@ CLAMP_FIELDS = (
     Field("clamp_hi", "f32", "upper bound of the result; inf for none, 6 for ReLU6"),
 )
 FLOAT_TYPES = ("f32", "f16", "bf16")
+# Instruction fields that count rows, columns or taps are 16 bits wide and images at most 2^24 positions a side, so
+# that kernels may do all position arithmetic in int32.
+MAX_STEP = 65535
+MAX_SIDE = 1 << 24
 
 CONV2D = Kernel(
     id=1,
@@ -46,6 +50,15 @@ CONV2D = Kernel(
         "stride_w >= 1",
         "dilation_h >= 1",
         "dilation_w >= 1",
+        *(
+            f"{step}_{axis} <= {MAX_STEP}"
+            for step, axes in (("stride", "hw"), ("dilation", "hw"), ("pad", ("top", "left")))
+            for axis in axes
+        ),
+        *(f"{image}.{axis} <= {MAX_SIDE}" for image in "xy" for axis in "hw"),
+        # The padding below and to the right is at most MAX_STEP, too.
+        f"(y.h - 1) * stride_h + (w.kh - 1) * dilation_h < x.h + pad_top + {MAX_STEP + 1}",
+        f"(y.w - 1) * stride_w + (w.kw - 1) * dilation_w < x.w + pad_left + {MAX_STEP + 1}",
         "x.n == y.n",
         "w.oc == y.c",
         "w.oc % groups == 0",

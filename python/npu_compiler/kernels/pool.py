@@ -1,6 +1,6 @@
 """Pooling kernels over 4-D images; one thread per output value."""
 
-from npu_compiler.kernels.conv import FLOAT_TYPES
+from npu_compiler.kernels.conv import FLOAT_TYPES, MAX_SIDE, MAX_STEP
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 
 _IMAGES = (
@@ -16,12 +16,19 @@ _WINDOW = (
     Field("pad_h", "u32", "padding rows above (and below)"),
     Field("pad_w", "u32", "padding columns left (and right)"),
 )
-_RULES = ("x.n == y.n", "x.c == y.c", "x.h >= 1", "x.w >= 1")
+_RULES = (
+    "x.n == y.n",
+    "x.c == y.c",
+    "x.h >= 1",
+    "x.w >= 1",
+    *(f"{image}.{axis} <= {MAX_SIDE}" for image in "xy" for axis in "hw"),
+)
 _WINDOW_RULES = (
     "kh >= 1",
     "kw >= 1",
     "stride_h >= 1",
     "stride_w >= 1",
+    *(f"{step} <= {MAX_STEP}" for step in ("kh", "kw", "stride_h", "stride_w")),
     # PyTorch's rules: no window may lie wholly in the padding.
     "2 * pad_h <= kh",
     "2 * pad_w <= kw",
@@ -42,7 +49,17 @@ MAX_POOL2D = Kernel(
     ),
     launch=_LAUNCH,
     types={"T": FLOAT_TYPES},
-    requires=(*_RULES, *_WINDOW_RULES, "dilation_h >= 1", "dilation_w >= 1"),
+    requires=(
+        *_RULES,
+        *_WINDOW_RULES,
+        "dilation_h >= 1",
+        "dilation_w >= 1",
+        f"dilation_h <= {MAX_STEP}",
+        f"dilation_w <= {MAX_STEP}",
+        # A window may hang over the padding by less than a stride (ceil_mode).
+        "(kh - 1) * dilation_h < x.h + 2 * pad_h + stride_h",
+        "(kw - 1) * dilation_w < x.w + 2 * pad_w + stride_w",
+    ),
     flops="y.n * y.c * y.h * y.w * kh * kw",
 )
 
@@ -73,6 +90,7 @@ ADAPTIVE_AVG_POOL2D = Kernel(
     fields=(),
     launch=_LAUNCH,
     types={"T": FLOAT_TYPES},
-    requires=_RULES,
+    # The window's bounds are computed in int32.
+    requires=(*_RULES, "(y.h + 1) * x.h <= 2147483647", "(y.w + 1) * x.w <= 2147483647"),
     flops="y.n * y.c * x.h * x.w",
 )
