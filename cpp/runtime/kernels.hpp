@@ -50,6 +50,8 @@ struct KernelInfo {
   void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields,
                std::uint64_t out[3]);
   std::span<const FieldInfo> fields;  // of the field block, in order
+  // Floating-point operations of a dispatch.
+  std::uint64_t (*flops)(std::span<const schema::Operand> operands, const std::byte* fields);
 };
 
 // An instruction of elementwise programs; `args` and `result` are register types, 'f' or 'i'.

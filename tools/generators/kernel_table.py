@@ -85,6 +85,15 @@ def _grid(kernel: Kernel) -> Iterator[str]:
     yield ""
 
 
+def _flops(kernel: Kernel) -> Iterator[str]:
+    yield f"std::uint64_t flops_{kernel.name}([[maybe_unused]] Operands operands,"
+    yield "    [[maybe_unused]] const std::byte* fields) {"
+    yield from _locals(kernel, names(kernel.flops))
+    yield f"  return static_cast<std::uint64_t>(({to_cpp(kernel.flops)}).value());"
+    yield "}"
+    yield ""
+
+
 def _array(kind: str, name: str, items: list[str]) -> Iterator[str]:
     if items:
         yield f"constexpr {kind} {name}[] = {{{', '.join(items)}}};"
@@ -129,7 +138,7 @@ def _info(kernel: Kernel) -> str:
         f'    {{{kernel.id}, "{kernel.name}", "{kernel.shader}", {prefix}Operands, {prefix}Types,\n'
         f"     {layout.size}, {layout.field_offset}, {kernel.field_bytes}, {prefix}Inplace,\n"
         f"     {str(kernel.launch.unit == 'threads').lower()}, {{{x}, {y}, {z}}},\n"
-        f"     check_{kernel.name}, grid_{kernel.name}, {prefix}Fields}},"
+        f"     check_{kernel.name}, grid_{kernel.name}, {prefix}Fields, flops_{kernel.name}}},"
     )
 
 
@@ -137,7 +146,7 @@ def kernel_table_source() -> str:
     """The text of kernel_table.cpp."""
     lines = [_HEAD]
     for kernel in KERNELS.values():
-        lines += [*_tables(kernel), *_check(kernel), *_grid(kernel)]
+        lines += [*_tables(kernel), *_check(kernel), *_grid(kernel), *_flops(kernel)]
     lines += ["constexpr KernelInfo kKernels[] = {", *map(_info, KERNELS.values()), "};", ""]
     lines.append("constexpr ScalarOpInfo kScalarOps[] = {")
     lines += [f'    {{{op.id}, "{op.name}", "{op.args}", \'{op.result}\'}},' for op in SCALAR_OPS]
