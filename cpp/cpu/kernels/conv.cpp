@@ -1,0 +1,74 @@
+// ConvPlan: checks the shape, chooses the algorithm, forwards to it.
+#include "conv.hpp"
+
+#include <stdexcept>
+
+#include "conv_impl.hpp"
+#include "cpu_features.hpp"
+
+namespace npu::cpu {
+namespace {
+
+void require(bool ok, const char* what) {
+  if (!ok) throw std::invalid_argument(std::string("ConvPlan: ") + what);
+}
+
+void check(const ConvShape& s) {
+  require(s.n >= 0 && s.oh >= 0 && s.ow >= 0, "n, oh and ow must not be negative");
+  require(s.ic > 0 && s.oc > 0, "ic and oc must be positive");
+  require(s.ih >= 0 && s.iw >= 0, "ih and iw must not be negative");
+  require(s.kh > 0 && s.kw > 0, "kh and kw must be positive");
+  require(s.stride_h > 0 && s.stride_w > 0, "strides must be positive");
+  require(s.dilation_h > 0 && s.dilation_w > 0, "dilations must be positive");
+  require(s.pad_top >= 0 && s.pad_left >= 0, "padding must not be negative");
+  require(s.groups > 0 && s.ic % s.groups == 0 && s.oc % s.groups == 0,
+          "groups must divide both ic and oc");
+}
+
+std::unique_ptr<const ConvPlan::Impl> choose(const ConvProblem& p) {
+  const ConvShape& s = p.shape;
+  if (s.groups > 1 && s.groups == s.ic && s.groups == s.oc && p.layout.x.c == 1) {
+    return make_depthwise_conv(p);
+  }
+  return make_direct_conv(p);
+}
+
+}  // namespace
+
+ConvPlan::Impl::Impl(const ConvProblem& problem, const char* algorithm)
+    : p_(problem), name_(std::string(algorithm) + "/" + isa_name(problem.kernels->isa)) {}
+
+Output ConvPlan::Impl::output_at(const ConvArgs& args, std::int64_t n, std::int64_t oy,
+                                 std::int64_t first_channel) const {
+  const auto map = [&](const Strides4& t) {
+    return RowMap{n * t.n + oy * t.h + first_channel * t.c, p_.shape.ow, t.w, t.h, t.c};
+  };
+  return Output{p_.dtype,
+                args.bias != nullptr ? args.bias + first_channel : nullptr,
+                args.residual,
+                args.y,
+                map(p_.layout.y),
+                map(p_.layout.residual),
+                args.lo,
+                args.hi};
+}
+
+ConvPlan::ConvPlan(const ConvShape& shape, const ConvLayout& layout, DType dtype, ThreadPool& pool) {
+  check(shape);
+  impl_ = choose(ConvProblem{shape, layout, dtype, &pool, &kernel_table(active_isa())});
+}
+ConvPlan::~ConvPlan() = default;
+ConvPlan::ConvPlan(ConvPlan&&) noexcept = default;
+ConvPlan& ConvPlan::operator=(ConvPlan&&) noexcept = default;
+
+std::size_t ConvPlan::packed_weights_bytes() const { return impl_->packed_weights_bytes(); }
+void ConvPlan::pack_weights(const void* w, void* packed) const { impl_->pack_weights(w, packed); }
+std::size_t ConvPlan::scratch_bytes() const { return impl_->scratch_bytes(); }
+const char* ConvPlan::algorithm() const { return impl_->name().c_str(); }
+
+void ConvPlan::run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
+                   float clamp_lo, float clamp_hi, void* scratch) const {
+  impl_->run(ConvArgs{x, packed, bias, residual, y, clamp_lo, clamp_hi, scratch});
+}
+
+}  // namespace npu::cpu

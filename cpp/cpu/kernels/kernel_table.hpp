@@ -1,0 +1,96 @@
+// The inner loops that differ by instruction set, as tables of function pointers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "cpu_features.hpp"
+#include "dtype.hpp"
+
+namespace npu::cpu {
+
+// How a weight panel is laid out. A panel holds `nr` output channels for all of K:
+//   f32, f16, bf16   [k][nr], widened to float32 as it is loaded
+//   bf16_pairs       [k / 2][nr][2], what dot-product instructions take
+//   f16_split        two bf16_pairs panels, one after the other: the high and low halves of each value
+enum class PanelFormat : std::uint8_t { f32, f16, bf16, bf16_pairs, f16_split };
+
+constexpr int kMaxRows = 32;
+constexpr int kMaxCols = 64;
+
+// c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. lda and ldc in elements; k is a
+// multiple of k_unit. For f16_split, a row is k high halves and `k` elements later k low halves.
+using TileFn = void (*)(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
+                        std::int64_t ldc);
+
+// n contiguous elements of the storage type to the type of A; `low` receives the low halves of a split.
+using WidenFn = void (*)(const void* src, std::int64_t n, void* dst, void* low);
+
+struct GemmKernels {
+  PanelFormat format;
+  int max_rows;       // tile[1..max_rows] exist
+  int nr;             // columns of a panel
+  int k_unit;         // K is padded with zeros to a multiple of this
+  int row_overread;   // tiles may read (never use) this many rows past their last
+  int a_size;         // bytes per element of packed A: 4 float32, 2 bfloat16
+  int a_planes;       // 2 when A is split into high and low halves
+  WidenFn widen;
+  TileFn tile[kMaxRows + 1];
+};
+
+// What becomes of a tile of sums: + bias + residual, clamp, round to the storage type.
+struct TileStore {
+  const float* bias;            // one per column, or null
+  const void* const* residual;  // first element of each row, contiguous storage type; or null
+  void* const* y;               // first element of each row, contiguous storage type
+  float lo, hi;
+};
+using StoreTileFn = void (*)(const float* sums, std::int64_t ld, int rows, std::int64_t n,
+                             const TileStore& store);
+
+// out[j] = sum over k of w[j * ldw + k] * x[k] for j < rows; x is float32, or bfloat16 where the
+// instruction set multiplies that directly (see KernelTable::dot_x_bf16).
+using DotRowsFn = void (*)(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows,
+                           float* out);
+
+// One output pixel of a depthwise convolution over c contiguous channels: sum over taps of
+// x[taps[t]][c] * w[t][c]. A null tap is padding. w is float32 with row length ldw.
+using DepthwiseFn = void (*)(const void* const* taps, std::int64_t n_taps, const float* w,
+                             std::int64_t ldw, std::int64_t c, float* sums);
+
+// acc[c] = max(acc[c], x[c]), NaN winning, or acc[c] += x[c], over contiguous channels.
+using AccumulateFn = void (*)(float* acc, const void* x, std::int64_t c);
+
+// Winograd F(4x4, 3x3) over `width` float32 channels at a time.
+// in: 36 pixels (null = padding) of c contiguous storage-type channels -> v[f * ldv + channel], f < 36.
+using WinogradInputFn = void (*)(const void* const* pixels, std::int64_t c, float* v, std::int64_t ldv);
+// m[f * ldm + j], j < n (a multiple of `width`) -> sums[p * n + j] for the 16 output pixels.
+using WinogradOutputFn = void (*)(const float* m, std::int64_t ldm, std::int64_t n, float* sums);
+
+struct KernelTable {
+  Isa isa;
+  GemmKernels gemm[3];         // by DType
+  GemmKernels winograd;        // float32 products of transformed tiles
+  bool dot_x_bf16;             // dot_rows[bf16] takes x as bfloat16
+  StoreTileFn store_tile[3];
+  WidenFn widen_f32[3];        // storage type to float32
+  DotRowsFn dot_rows[3];
+  DepthwiseFn depthwise[3];
+  AccumulateFn accumulate_max[3];
+  AccumulateFn accumulate_sum[3];
+  WinogradInputFn winograd_input[3];
+  WinogradOutputFn winograd_output;
+  void (*enter)();             // around each task: AMX loads and releases its tile configuration
+  void (*leave)();
+};
+
+// The table for an instruction set, or for the best one below it that this build has.
+const KernelTable& kernel_table(Isa isa);
+
+const KernelTable& generic_kernels();
+const KernelTable& avx2_kernels();
+const KernelTable& avx512_kernels();
+const KernelTable& avx512_bf16_kernels();
+const KernelTable& amx_kernels();
+
+}  // namespace npu::cpu

@@ -1,0 +1,48 @@
+// A block of packed rows times a range of weight panels, with the epilogue: the core of conv and GEMM.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "dtype.hpp"
+#include "kernel_table.hpp"
+
+namespace npu::cpu {
+
+// Where row i of a block lives in a tensor: rows come in runs of `inner` (pixels of an image row).
+struct RowMap {
+  std::int64_t base = 0, inner = 1, inner_stride = 0, outer_stride = 0;
+  std::int64_t channel_stride = 1;
+
+  std::int64_t offset(std::int64_t row) const {
+    return base + (row / inner) * outer_stride + (row % inner) * inner_stride;
+  }
+};
+
+struct Output {
+  DType dtype;
+  const float* bias;     // of the first column, or null
+  const void* residual;  // tensor base, or null
+  void* y;               // tensor base
+  RowMap y_map, residual_map;
+  float lo, hi;
+};
+
+struct PanelBlock {
+  const void* a;
+  std::int64_t lda;    // elements of packed A
+  std::int64_t rows;
+  std::int64_t k;      // padded
+  const std::byte* panels;
+  std::int64_t panel_bytes;
+  std::int64_t columns;  // of all the panels given
+};
+
+void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const PanelBlock& block,
+                     const Output& out);
+
+// Writes rows [row, row + rows) x columns [column, column + n) of finished sums to the output.
+void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, std::int64_t row, int rows,
+                std::int64_t column, std::int64_t n, const Output& out);
+
+}  // namespace npu::cpu

@@ -1,0 +1,211 @@
+// The inner loops, written once over a vector type V; each instruction set instantiates them in its file.
+// V supplies Reg, width, arithmetic, and loads and stores that convert from and to the storage types.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+
+#include "kernel_table.hpp"
+
+namespace npu::cpu {
+
+constexpr DType panel_dtype(PanelFormat f) {
+  return f == PanelFormat::f16 ? DType::f16 : f == PanelFormat::bf16 ? DType::bf16 : DType::f32;
+}
+
+// Rows x (Vecs * V::width) tile of float32 sums held in registers for all of K.
+template <class V, PanelFormat F, int Rows, int Vecs>
+void gemm_tile(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
+               std::int64_t ldc) {
+  constexpr DType kW = panel_dtype(F);
+  constexpr std::int64_t kStep = static_cast<std::int64_t>(dtype_size(kW)) * V::width;
+  const auto* x = static_cast<const float*>(a);
+  const auto* w = static_cast<const std::byte*>(panel);
+  typename V::Reg acc[Rows][Vecs];
+#pragma GCC unroll 32
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Vecs; ++j) acc[i][j] = V::zero();
+  }
+  for (std::int64_t kk = 0; kk < k; ++kk) {
+    typename V::Reg b[Vecs];
+#pragma GCC unroll 8
+    for (int j = 0; j < Vecs; ++j) b[j] = V::template load<kW>(w + j * kStep);
+    w += Vecs * kStep;
+#pragma GCC unroll 32
+    for (int i = 0; i < Rows; ++i) {
+      const typename V::Reg xi = V::set1(x[i * lda + kk]);
+#pragma GCC unroll 8
+      for (int j = 0; j < Vecs; ++j) acc[i][j] = V::fma(xi, b[j], acc[i][j]);
+    }
+  }
+#pragma GCC unroll 32
+  for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 8
+    for (int j = 0; j < Vecs; ++j) V::template store<DType::f32>(c + i * ldc + j * V::width, acc[i][j]);
+  }
+}
+
+template <class V, PanelFormat F, int Vecs, int... I>
+void fill_tiles(TileFn* tiles, std::integer_sequence<int, I...>) {
+  ((tiles[I + 1] = &gemm_tile<V, F, I + 1, Vecs>), ...);
+}
+
+template <class V, DType D>
+void widen_row(const void* src, std::int64_t n, void* dst, void* /*low*/) {
+  const auto* s = static_cast<const std::byte*>(src);
+  auto* d = static_cast<float*>(dst);
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  std::int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) {
+    V::template store<DType::f32>(d + i, V::template load<D>(s + i * kSize));
+  }
+  if (i < n) V::template store_n<DType::f32>(d + i, V::template load_n<D>(s + i * kSize, n - i), n - i);
+}
+
+template <class V, DType D>
+void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, const TileStore& st) {
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  const typename V::Reg lo = V::set1(st.lo);
+  const typename V::Reg hi = V::set1(st.hi);
+  for (std::int64_t j = 0; j < n; j += V::width) {
+    const std::int64_t m = n - j < V::width ? n - j : V::width;
+    const bool full = m == V::width;
+    typename V::Reg bias = V::zero();
+    if (st.bias != nullptr) {
+      bias = full ? V::template load<DType::f32>(st.bias + j) : V::template load_n<DType::f32>(st.bias + j, m);
+    }
+    for (int i = 0; i < rows; ++i) {
+      const float* s = sums + i * ld + j;
+      auto* y = static_cast<std::byte*>(st.y[i]) + j * kSize;
+      typename V::Reg v = full ? V::template load<DType::f32>(s) : V::template load_n<DType::f32>(s, m);
+      v = V::add(v, bias);
+      if (st.residual != nullptr) {
+        const std::byte* r = static_cast<const std::byte*>(st.residual[i]) + j * kSize;
+        v = V::add(v, full ? V::template load<D>(r) : V::template load_n<D>(r, m));
+      }
+      v = V::clamp(v, lo, hi);
+      if (full) {
+        V::template store<D>(y, v);
+      } else {
+        V::template store_n<D>(y, v, m);
+      }
+    }
+  }
+}
+
+// Rows of w times one vector; two partial sums a row hide the latency of the additions.
+template <class V, DType D, int Rows>
+void dot_block(const std::byte* w, std::int64_t row_bytes, const float* x, std::int64_t k, float* out) {
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  typename V::Reg acc[Rows][2];
+  for (int j = 0; j < Rows; ++j) acc[j][0] = acc[j][1] = V::zero();
+  std::int64_t i = 0;
+  for (; i + 2 * V::width <= k; i += 2 * V::width) {
+    const typename V::Reg x0 = V::template load<DType::f32>(x + i);
+    const typename V::Reg x1 = V::template load<DType::f32>(x + i + V::width);
+#pragma GCC unroll 8
+    for (int j = 0; j < Rows; ++j) {
+      const std::byte* row = w + j * row_bytes + i * kSize;
+      acc[j][0] = V::fma(V::template load<D>(row), x0, acc[j][0]);
+      acc[j][1] = V::fma(V::template load<D>(row + V::width * kSize), x1, acc[j][1]);
+    }
+  }
+  for (; i < k; i += V::width) {
+    const std::int64_t n = k - i < V::width ? k - i : V::width;
+    const typename V::Reg x0 = V::template load_n<DType::f32>(x + i, n);
+    for (int j = 0; j < Rows; ++j) {
+      acc[j][0] = V::fma(V::template load_n<D>(w + j * row_bytes + i * kSize, n), x0, acc[j][0]);
+    }
+  }
+  for (int j = 0; j < Rows; ++j) out[j] = V::sum(V::add(acc[j][0], acc[j][1]));
+}
+
+template <class V, DType D>
+void dot_rows(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows, float* out) {
+  const std::int64_t row_bytes = ldw * static_cast<std::int64_t>(dtype_size(D));
+  const auto* p = static_cast<const std::byte*>(w);
+  const auto* xf = static_cast<const float*>(x);
+  int j = 0;
+  for (; j + 4 <= rows; j += 4) dot_block<V, D, 4>(p + j * row_bytes, row_bytes, xf, k, out + j);
+  for (; j < rows; ++j) dot_block<V, D, 1>(p + j * row_bytes, row_bytes, xf, k, out + j);
+}
+
+template <class V, DType D>
+void depthwise_pixel(const void* const* taps, std::int64_t n_taps, const float* w, std::int64_t ldw,
+                     std::int64_t c, float* sums) {
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  for (std::int64_t i = 0; i < c; i += V::width) {
+    const std::int64_t n = c - i < V::width ? c - i : V::width;
+    typename V::Reg acc = V::zero();
+    for (std::int64_t t = 0; t < n_taps; ++t) {
+      if (taps[t] == nullptr) continue;
+      const std::byte* x = static_cast<const std::byte*>(taps[t]) + i * kSize;
+      acc = n == V::width
+                ? V::fma(V::template load<D>(x), V::template load<DType::f32>(w + t * ldw + i), acc)
+                : V::fma(V::template load_n<D>(x, n), V::template load_n<DType::f32>(w + t * ldw + i, n),
+                         acc);
+    }
+    V::template store_n<DType::f32>(sums + i, acc, n);
+  }
+}
+
+struct MaxNan {
+  template <class V>
+  static typename V::Reg apply(typename V::Reg acc, typename V::Reg x) {
+    return V::max_nan(acc, x);
+  }
+};
+struct Sum {
+  template <class V>
+  static typename V::Reg apply(typename V::Reg acc, typename V::Reg x) {
+    return V::add(acc, x);
+  }
+};
+
+template <class V, DType D, class Op>
+void accumulate(float* acc, const void* x, std::int64_t c) {
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  const auto* p = static_cast<const std::byte*>(x);
+  std::int64_t i = 0;
+  for (; i + V::width <= c; i += V::width) {
+    V::template store<DType::f32>(acc + i, Op::template apply<V>(V::template load<DType::f32>(acc + i),
+                                                                V::template load<D>(p + i * kSize)));
+  }
+  if (i < c) {
+    const std::int64_t n = c - i;
+    V::template store_n<DType::f32>(acc + i,
+                                    Op::template apply<V>(V::template load_n<DType::f32>(acc + i, n),
+                                                          V::template load_n<D>(p + i * kSize, n)),
+                                    n);
+  }
+}
+
+template <class V, DType D>
+void fill_row_kernels(KernelTable& t) {
+  constexpr auto i = static_cast<std::size_t>(D);
+  t.store_tile[i] = &store_tile<V, D>;
+  t.widen_f32[i] = &widen_row<V, D>;
+  t.dot_rows[i] = &dot_rows<V, D>;
+  t.depthwise[i] = &depthwise_pixel<V, D>;
+  t.accumulate_max[i] = &accumulate<V, D, MaxNan>;
+  t.accumulate_sum[i] = &accumulate<V, D, Sum>;
+}
+
+// Panels of format F multiplied in float32 by A widened from storage type D.
+template <class V, PanelFormat F, DType D, int Rows, int Vecs>
+GemmKernels float_gemm() {
+  GemmKernels g{};
+  g.format = F;
+  g.max_rows = Rows;
+  g.nr = Vecs * V::width;
+  g.k_unit = 1;
+  g.a_size = 4;
+  g.a_planes = 1;
+  g.widen = &widen_row<V, D>;
+  fill_tiles<V, F, Vecs>(g.tile, std::make_integer_sequence<int, Rows>{});
+  return g;
+}
+
+}  // namespace npu::cpu

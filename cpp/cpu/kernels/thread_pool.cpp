@@ -1,0 +1,129 @@
+// Fork-join over a shared task counter: workers spin briefly for the next job, then park on a futex.
+#include "thread_pool.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+namespace npu::cpu {
+namespace {
+
+// Long enough to bridge the gap between two layers of a network, short enough to leave the processor to
+// others soon after a run.
+constexpr int kSpins = 1000;
+
+void cpu_relax() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  __asm__ volatile("isb");
+#endif
+}
+
+int allowed_cpus() {
+#if defined(__linux__)
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof(set), &set) == 0) return CPU_COUNT(&set);
+#endif
+  return static_cast<int>(std::thread::hardware_concurrency());
+}
+
+int default_threads() {
+  if (const char* text = std::getenv("NPU_SIM_NUM_THREADS")) {
+    const long n = std::strtol(text, nullptr, 10);
+    if (n >= 1 && n <= 4096) return static_cast<int>(n);
+  }
+  return std::max(1, allowed_cpus());
+}
+
+}  // namespace
+
+ThreadPool::ThreadPool(int threads) {
+  const int n = threads > 0 ? threads : default_threads();
+  workers_.reserve(static_cast<std::size_t>(n - 1));
+  for (int i = 1; i < n; ++i) workers_.emplace_back([this, i] { worker_main(i); });
+}
+
+ThreadPool::~ThreadPool() {
+  stop_.store(true);
+  epoch_.fetch_add(1);
+  epoch_.notify_all();
+  for (std::thread& t : workers_) t.join();
+}
+
+ThreadPool& ThreadPool::shared() {
+  static ThreadPool pool;
+  return pool;
+}
+
+void ThreadPool::run_tasks(int worker) {
+  const std::int64_t n = n_tasks_;
+  const Task& task = *task_;
+  for (;;) {
+    const std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
+    if (i >= n) return;
+    task(i, worker);
+  }
+}
+
+void ThreadPool::parallel_for(std::int64_t n_tasks, Task fn) {
+  if (n_tasks <= 1 || workers_.empty() || busy_.exchange(true, std::memory_order_acquire)) {
+    for (std::int64_t i = 0; i < n_tasks; ++i) fn(i, 0);
+    return;
+  }
+  n_tasks_ = n_tasks;
+  task_ = &fn;
+  next_.store(0, std::memory_order_relaxed);
+  gate_.store(0, std::memory_order_release);
+  epoch_.fetch_add(1, std::memory_order_seq_cst);
+  // A worker counts itself a sleeper before it re-reads epoch_, so one of the two sides sees the other.
+  if (const int asleep = sleepers_.load(std::memory_order_seq_cst); asleep > 0) {
+    if (n_tasks > asleep) {
+      epoch_.notify_all();
+    } else {
+      for (std::int64_t i = 1; i < n_tasks; ++i) epoch_.notify_one();
+    }
+  }
+  run_tasks(0);
+  // Only workers that joined need waiting for: one still waking up finds the gate shut.
+  gate_.fetch_or(kClosed, std::memory_order_acq_rel);
+  for (int spins = 0; gate_.load(std::memory_order_acquire) != kClosed; ++spins) {
+    cpu_relax();
+    // With more runnable threads than processors the last worker may need this one's time slice.
+    if (spins > 20 * kSpins) std::this_thread::yield();
+  }
+  busy_.store(false, std::memory_order_release);
+}
+
+void ThreadPool::worker_main(int worker) {
+  std::uint32_t seen = 0;
+  for (;;) {
+    int spins = 0;
+    while (epoch_.load(std::memory_order_acquire) == seen) {
+      if (++spins < kSpins) {
+        cpu_relax();
+        continue;
+      }
+      sleepers_.fetch_add(1, std::memory_order_seq_cst);
+      epoch_.wait(seen, std::memory_order_seq_cst);
+      sleepers_.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    seen = epoch_.load(std::memory_order_acquire);
+    if (stop_.load()) return;
+
+    std::uint32_t gate = gate_.load(std::memory_order_acquire);
+    while ((gate & kClosed) == 0) {
+      if (gate_.compare_exchange_weak(gate, gate + 1, std::memory_order_acq_rel)) {
+        run_tasks(worker);
+        gate_.fetch_sub(1, std::memory_order_release);
+        break;
+      }
+    }
+  }
+}
+
+}  // namespace npu::cpu
