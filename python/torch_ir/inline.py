@@ -1,0 +1,305 @@
+"""Flattens an exported graph: operator calls in order, with higher-order regions inlined.
+
+``torch.export`` wraps the body of ``with torch.no_grad()`` or ``torch.autocast(...)`` into a sub-graph. The IR has
+no regions, so their bodies are spliced into the caller: a grad region means nothing for inference, an autocast
+region becomes explicit casts (see `torch_ir.autocast`).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.fx import GraphModule, Node
+
+from .attrs import dtype_name
+from .autocast import AutocastRegion, cast_arguments
+from .errors import ConversionError
+from .ir import GETITEM, TensorMeta
+
+__all__ = ["FlatCall", "GraphFlattener", "MultiOutput", "tensor_meta"]
+
+# Higher-order operators that only wrap a body: position of the body among the arguments.
+_WRAPPERS = {
+    "wrap": 0,
+    "tag_activation_checkpoint": 0,
+    "wrap_activation_checkpoint": 0,
+    "wrap_with_set_grad_enabled": 1,
+    "wrap_with_autocast": 4,
+}
+
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
+_TORCH_ROOT = str(Path(torch.__file__).parent)
+
+
+@dataclass(slots=True)
+class MultiOutput:
+    """What a node with several results returned; ``None`` where a result is not a tensor."""
+
+    producer: str
+    items: list[TensorMeta | None]
+
+    @property
+    def tensors(self) -> list[TensorMeta]:
+        """The tensors among the results, which are the outputs of the IR node."""
+        return [item for item in self.items if item is not None]
+
+
+@dataclass(slots=True)
+class FlatCall:
+    """One call of an operator; tensors in ``args`` and ``kwargs`` are `TensorMeta`."""
+
+    name: str
+    target: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    outputs: list[TensorMeta]
+    source: dict[str, str] | None = None
+
+    @property
+    def op_type(self) -> str:
+        """Name of the operator in the IR."""
+        return GETITEM if self.target is operator.getitem else str(self.target)
+
+
+def tensor_meta(name: str, value: torch.Tensor, producer: str | None = None) -> TensorMeta:
+    """Describe a traced tensor.
+
+    Raises:
+        ConversionError: a dimension is symbolic, or the tensor is sparse or otherwise not strided.
+    """
+    for index, size in enumerate(value.shape):
+        if not isinstance(size, int):
+            raise ConversionError(
+                f"tensor {name!r}: dimension {index} is dynamic ({size}); only static shapes are supported, "
+                "so export without dynamic_shapes and avoid operators whose result size depends on data"
+            )
+    if value.layout is not torch.strided:
+        raise ConversionError(
+            f"tensor {name!r}: layout {value.layout} is not supported; convert it to a dense tensor first"
+        )
+    return TensorMeta(
+        name,
+        tuple(value.shape),
+        dtype_name(value.dtype),
+        producer,
+        None if producer is None else 0,
+    )
+
+
+def _source_of(node: Node) -> dict[str, str] | None:
+    """Return the module path and file:line of a node, without directories of this machine."""
+    source: dict[str, str] = {}
+    stack = node.meta.get("nn_module_stack")
+    if stack:
+        module = str(list(stack.values())[-1][0]).split("@")[0].removeprefix("L['self'].")
+        if module and module != "L['self']":
+            source["module"] = module
+    frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
+    own = [frame for frame in frames if not frame["file"].startswith(_TORCH_ROOT)]
+    if frames:
+        frame = (own or frames)[-1]
+        source["location"] = f"{_short_path(frame['file'])}:{frame['line']}"
+    return source or None
+
+
+_short_paths: dict[str, str] = {}
+
+
+def _short_path(file: str) -> str:
+    """Return a file's path from its top-level package on: the same on every machine."""
+    if file not in _short_paths:
+        path = Path(file)
+        root = path.parent
+        while (root / "__init__.py").is_file() and root != root.parent:
+            root = root.parent
+        _short_paths[file] = path.relative_to(root).as_posix()
+    return _short_paths[file]
+
+
+@dataclass
+class GraphFlattener:
+    """Walks a graph module and its wrapped bodies, collecting the operator calls."""
+
+    add_constant: Callable[[str, torch.Tensor], TensorMeta]
+    used_names: set[str] = field(default_factory=set)
+    calls: list[FlatCall] = field(default_factory=list)
+    values: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    def run(
+        self,
+        module: GraphModule,
+        inputs: Iterable[Any],
+        region: AutocastRegion | None = None,
+    ) -> Any:
+        """Collect the calls of ``module``, given what its placeholders stand for; return its result."""
+        env: dict[Node, Any] = {}
+        feeds = iter(inputs)
+        for node in module.graph.nodes:
+            if node.op == "placeholder":
+                env[node] = next(feeds)
+            elif node.op == "get_attr":
+                env[node] = self._attribute(module, node)
+            elif node.op == "output":
+                return _resolve(node.args[0], env)
+            elif node.op == "call_function":
+                args = _resolve(node.args, env)
+                env[node] = self._call(node, args, _resolve(node.kwargs, env), region)
+            else:
+                raise ConversionError(
+                    f"node {node.name!r}: unexpected graph operation {node.op!r}; "
+                    "convert a program that torch.export made"
+                )
+        return ()
+
+    def _attribute(self, module: GraphModule, node: Node) -> Any:
+        value: Any = module
+        for part in str(node.target).split("."):
+            value = getattr(value, part)
+        if isinstance(value, torch.Tensor):
+            return self.add_constant(node.name, value)
+        return value
+
+    def _call(
+        self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], region: AutocastRegion | None
+    ) -> Any:
+        target = node.target
+        if isinstance(target, torch._ops.HigherOrderOperator):
+            return self._inline(node, target, args, kwargs, region)
+        if target is operator.getitem:
+            container, index = args
+            if not isinstance(container, MultiOutput):
+                return container[index]
+            return self._getitem(node, container, index)
+        if not isinstance(target, torch._ops.OpOverload):
+            raise ConversionError(
+                f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; only "
+                "tensor operators with static shapes can be represented"
+            )
+        if region is not None and region.enabled:
+            args, kwargs = self._autocast(node, target, args, kwargs, region)
+        return self._emit(node, target, args, kwargs)
+
+    def _inline(
+        self,
+        node: Node,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        region: AutocastRegion | None,
+    ) -> Any:
+        kind = target.name()
+        position = _WRAPPERS.get(kind)
+        if position is None or not isinstance(args[position], GraphModule):
+            raise ConversionError(
+                f"node {node.name!r}: higher-order operator {kind!r} has control flow or a custom body that a "
+                "flat graph cannot represent; rewrite it with tensor operators such as torch.where"
+            )
+        if kind == "wrap_with_autocast":
+            device, dtype, enabled = args[0], args[1], args[2]
+            region = AutocastRegion(str(device), dtype, bool(enabled))
+        return self.run(args[position], args[position + 1 :], region)
+
+    def _autocast(
+        self,
+        node: Node,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        region: AutocastRegion,
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        def emit_cast(tensor: TensorMeta, dtype: torch.dtype) -> TensorMeta:
+            cast = torch.ops.aten.to.dtype
+            value = self.values[tensor.name].to(dtype)
+            outputs = self._outputs(f"{tensor.name}_{dtype_name(dtype)}", value)
+            call = FlatCall(outputs[0].name, cast, (tensor, dtype), {}, outputs, _source_of(node))
+            self.calls.append(call)
+            return outputs[0]
+
+        return cast_arguments(node.name, target, args, kwargs, self.values, region, emit_cast)
+
+    def _getitem(self, node: Node, container: MultiOutput, index: int) -> TensorMeta | None:
+        picked = container.items[index]
+        if picked is None:
+            return None
+        outputs = self._outputs(node.name, self.values[picked.name])
+        tensors = container.tensors
+        call = FlatCall(
+            outputs[0].name,
+            operator.getitem,
+            (tensors, tensors.index(picked)),
+            {},
+            outputs,
+            _source_of(node),
+        )
+        self.calls.append(call)
+        return outputs[0]
+
+    def _emit(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if target is torch.ops.aten._assert_tensor_metadata.default:
+            # It states a static fact about a tensor that the IR's own shapes and dtypes already state.
+            return None
+        value = node.meta.get("val")
+        if value is not None and not isinstance(value, (torch.Tensor, list, tuple)):
+            raise ConversionError(
+                f"node {node.name!r}: {target} returns {value!r}, a number known only at run time; only "
+                "tensor results are supported, so keep the value in a tensor instead of calling item()"
+            )
+        outputs = self._outputs(node.name, value)
+        name = outputs[0].producer_node if outputs else self._unique(node.name, [])
+        self.calls.append(
+            FlatCall(name or node.name, target, args, kwargs, outputs, _source_of(node))
+        )
+        if isinstance(value, (list, tuple)):
+            rest = iter(outputs)
+            items = [next(rest) if isinstance(v, torch.Tensor) else None for v in value]
+            return MultiOutput(name or node.name, items)
+        return outputs[0] if outputs else None
+
+    def copy_into(self, target: TensorMeta, value: TensorMeta) -> None:
+        """Add a node that copies a result over an input or a buffer."""
+        outputs = self._outputs(f"copy_{target.name}", self.values[target.name])
+        copy = torch.ops.aten.copy_.default
+        self.calls.append(FlatCall(outputs[0].name, copy, (target, value), {}, outputs))
+
+    def _outputs(self, wanted: str, value: Any) -> list[TensorMeta]:
+        """Name the results of a node: one like the node, several ``name_0``, ``name_1``, ..."""
+        if isinstance(value, (list, tuple)):
+            tensors = [item for item in value if isinstance(item, torch.Tensor)]
+        else:
+            tensors = [] if value is None else [value]
+        several = len(tensors) > 1
+        suffixes = [f"_{index}" for index in range(len(tensors))] if several else [""]
+        name = self._unique(wanted, suffixes)
+        outputs = []
+        for index, tensor in enumerate(tensors):
+            meta = tensor_meta(name + suffixes[index], tensor, name)
+            meta.producer_output_idx = index
+            self.values[meta.name] = tensor
+            outputs.append(meta)
+        return outputs
+
+    def _unique(self, wanted: str, suffixes: list[str]) -> str:
+        name, count = wanted, 0
+        while not self.used_names.isdisjoint([name, *(name + suffix for suffix in suffixes)]):
+            count += 1
+            name = f"{wanted}_{count}"
+        self.used_names.update([name, *(name + suffix for suffix in suffixes)])
+        return name
+
+
+def _resolve(value: Any, env: dict[Node, Any]) -> Any:
+    """Replace graph nodes in an argument structure by what they stand for."""
+    if isinstance(value, Node):
+        return env[value]
+    if isinstance(value, (list, tuple)):
+        items = [_resolve(item, env) for item in value]
+        return items if isinstance(value, list) else tuple(items)
+    if isinstance(value, dict):
+        return {key: _resolve(item, env) for key, item in value.items()}
+    return value
