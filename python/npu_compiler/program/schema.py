@@ -126,6 +126,7 @@ RECIPE_OPS = {
     "reshape": 5,
     "pad": 6,
     "cast": 7,
+    "full": 8,
 }
 
 BUFFER = Record(
@@ -219,8 +220,8 @@ RECIPE = Record(
         Field("sources", "u32", 4, "indices in SOURCE_TENSORS, NONE where absent"),
         Field("arg_count", "u32"),
         Field("reserved", "u32", doc="0"),
-        Field("value", "f64", doc="fold_bn_*: epsilon"),
-        Field("args", "u32", MAX_RANK, "permute: axes; reshape, pad, zeros: shape"),
+        Field("value", "f64", doc="fold_bn_*: epsilon; full: the fill"),
+        Field("args", "u32", MAX_RANK, "permute: axes; reshape, pad, zeros, full: shape"),
     ),
 )
 ENTRY_POINT = Record(
