@@ -1,8 +1,8 @@
-"""torch_ir: PyTorch models as a static graph in JSON, which runs and is verified with PyTorch's operators.
+"""torch_ir: PyTorch models as static graphs in JSON, run and verified with ATen.
 
-    ir = torch_ir.extract_ir(model, example_inputs)
-    ir.save("model_ir.json")
-    outputs = torch_ir.execute_ir(ir, inputs, weights=model.state_dict())
+ir = torch_ir.extract_ir(model, example_inputs)
+ir.save("model_ir.json")
+outputs = torch_ir.execute_ir(ir, inputs, weights=model.state_dict())
 """
 
 from .errors import (

@@ -1,7 +1,7 @@
-"""Runs an IR on fake tensors: finds which placeholders in-place nodes write to, and re-derives shapes.
+"""Runs an IR on fake tensors, to find what in-place nodes write to and to derive shapes anew.
 
-Fake tensors have no data but share storage exactly as real ones do, views and operators that return their
-input unchanged included, so a write is traced to its buffer without a table of operators.
+Fake tensors have no data but share storage exactly as real ones do, views and operators that return
+their input unchanged included, so a write is traced to its buffer without a table of operators.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _fake_run(ir: IR, plan: Plan, registers: Registers) -> Iterator[tuple[int, S
                 raise
             except Exception as error:
                 raise ValidationError(
-                    f"node {step.node.name!r} ({step.node.op_type}): the operator refuses these operands: "
-                    f"{str(error).splitlines()[0]}"
+                    f"node {step.node.name!r} ({step.node.op_type}): the operator refuses these "
+                    f"operands: {str(error).splitlines()[0]}"
                 ) from error
             several = isinstance(returned, (tuple, list))
             items = returned if several else [returned]
@@ -109,7 +109,8 @@ def check_shapes(ir: IR) -> None:
     """Derive every node's output shapes and dtypes anew and compare them with what the IR says.
 
     Raises:
-        ValidationError: they differ, or an operator refuses its operands; the message names the node.
+        ValidationError: they differ, or an operator refuses its operands; the message names the
+            node.
     """
     plan = make_plan(ir)
     with FakeTensorMode(), torch.no_grad():
@@ -118,13 +119,14 @@ def check_shapes(ir: IR) -> None:
             node = step.node
             if len(results) != len(node.outputs):
                 raise ValidationError(
-                    f"node {node.name!r} ({node.op_type}): returns {len(results)} tensors, but the IR lists "
-                    f"{len(node.outputs)} outputs"
+                    f"node {node.name!r} ({node.op_type}): returns {len(results)} tensors, but the "
+                    f"IR lists {len(node.outputs)} outputs"
                 )
             for meta, value in zip(node.outputs, results, strict=True):
                 shape, dtype = tuple(value.shape), dtype_name(value.dtype)
                 if shape != tuple(meta.shape) or dtype != meta.dtype:
                     raise ValidationError(
-                        f"node {node.name!r} ({node.op_type}): output {meta.name!r} is {meta.dtype} "
-                        f"{list(meta.shape)} in the IR, but the operator gives {dtype} {list(shape)}"
+                        f"node {node.name!r} ({node.op_type}): output {meta.name!r} is "
+                        f"{meta.dtype} {list(meta.shape)} in the IR, but the operator gives "
+                        f"{dtype} {list(shape)}"
                     )

@@ -63,15 +63,15 @@ class GraphAnalyzer:
     """Extracts the parts of an IR from a ``torch.export.ExportedProgram``.
 
     Raises:
-        ConversionError: (from any method) the program cannot be represented; the message names the node,
-            and the dimension where a shape is dynamic.
+        ConversionError: (from any method) the program cannot be represented; the message names the
+            node, and the dimension where a shape is dynamic.
     """
 
     def __init__(self, exported: ExportedProgram) -> None:
         if not isinstance(exported, ExportedProgram):
             raise ConversionError(
-                f"expected a torch.export.ExportedProgram, found {type(exported).__name__}; "
-                "call export_model first"
+                f"expected a torch.export.ExportedProgram, found {type(exported).__name__}; call "
+                "export_model first"
             )
         self._exported = exported
         self._constants: dict[str, torch.Tensor] = {}
@@ -85,11 +85,11 @@ class GraphAnalyzer:
         ]
 
     def get_graph_outputs(self) -> list[TensorMeta]:
-        """Return the tensors that the model returns, in order; one returned twice is listed twice."""
+        """Return the tensors that the model returns, in order, one returned twice listed twice."""
         return [_plain(item) for item in self._user_outputs if isinstance(item, TensorMeta)]
 
     def get_weights(self) -> list[TensorMeta]:
-        """Return parameters and buffers by ``state_dict`` key; those kept as constants are left out."""
+        """Return parameters and buffers by ``state_dict`` key, without those kept as constants."""
         constants = self.get_constants()
         return [
             TensorMeta(target, meta.shape, meta.dtype)
@@ -113,7 +113,8 @@ class GraphAnalyzer:
     def get_constants(self) -> dict[str, torch.Tensor]:
         """Return the tensors whose values belong to the graph, by name.
 
-        Those are lifted constants and non-persistent buffers, unless they have no value (meta model).
+        Those are lifted constants and non-persistent buffers, unless they have no value (meta
+        model).
         """
         _ = self._flat
         found = dict(self._constants)
@@ -191,8 +192,8 @@ class GraphAnalyzer:
         for spec in self._exported.graph_signature.input_specs:
             if spec.kind in (InputKind.CUSTOM_OBJ, InputKind.TOKEN):
                 raise ConversionError(
-                    f"input {spec.arg.name!r} is a {spec.kind.name.lower()}, not a tensor; "
-                    "models with script objects or effect tokens cannot be represented"
+                    f"input {spec.arg.name!r} is a {spec.kind.name.lower()}, not a tensor; models "
+                    "with script objects or effect tokens cannot be represented"
                 )
             name = spec.arg.name
             value = self._placeholder_values[name]
@@ -201,8 +202,9 @@ class GraphAnalyzer:
                 metas[name] = tensor_meta(name, value, producer)
             elif not isinstance(spec.arg, ConstantArgument):
                 raise ConversionError(
-                    f"input {name!r} is a dynamic {type(spec.arg).__name__} ({value}); only static shapes are "
-                    "supported, so pass a plain number and export without dynamic_shapes"
+                    f"input {name!r} is a dynamic {type(spec.arg).__name__} ({value}); only static "
+                    "shapes are supported, so pass a plain number and export without "
+                    "dynamic_shapes"
                 )
         return metas
 
@@ -230,9 +232,7 @@ class GraphAnalyzer:
             for spec in self._exported.graph_signature.input_specs
             if spec.target is not None
         }
-        for spec, value in zip(
-            self._exported.graph_signature.output_specs, results, strict=True
-        ):
+        for spec, value in zip(self._exported.graph_signature.output_specs, results, strict=True):
             if spec.kind.name in _MUTATIONS and spec.target is not None:
                 name = inputs.get(spec.target, spec.target)
                 flattener.copy_into(self._placeholders[name], value)
@@ -252,8 +252,8 @@ class GraphAnalyzer:
         def add(name: str, value: torch.Tensor) -> TensorMeta:
             if not _has_value(value):
                 raise ConversionError(
-                    f"constant {name!r} has no value because the model is on the meta device; register it as a "
-                    "buffer or create it inside forward"
+                    f"constant {name!r} has no value because the model is on the meta device; "
+                    "register it as a buffer or create it inside forward"
                 )
             unique, count = f"c_{name}", 0
             while unique in self._constants or unique in self._placeholder_values:
@@ -279,6 +279,6 @@ def _constant(arg: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, complex, str)):
         return value
     raise ConversionError(
-        f"input or output {getattr(arg, 'name', '?')!r} is {value!r}; only tensors and plain Python values "
-        "can be represented"
+        f"input or output {getattr(arg, 'name', '?')!r} is {value!r}; only tensors and plain "
+        "Python values can be represented"
     )

@@ -1,12 +1,14 @@
 """Lossless encoding of operator attributes as plain data.
 
-An attribute in an IR is a Python ``None``, ``bool``, ``int``, ``float``, ``complex``, ``str`` or a list of
-these. Torch's own enumerations are stored as their short names: ``torch.float32`` as ``"float32"``,
-``torch.preserve_format`` as ``"preserve_format"``, ``torch.strided`` as ``"strided"`` and a device as
-``"cpu"``. The schema of the operator says which strings to turn back (`decode_for_type`).
+An attribute in an IR is a Python ``None``, ``bool``, ``int``, ``float``, ``complex``, ``str`` or a
+list of these. Torch's own enumerations are stored as their short names: ``torch.float32`` as
+``"float32"``, ``torch.preserve_format`` as ``"preserve_format"``, ``torch.strided`` as
+``"strided"`` and a device as ``"cpu"``. The schema of the operator says which strings to turn back
+(`decode_for_type`).
 
-JSON has no infinities, NaN or complex numbers. There they become ``"inf"``, ``"-inf"``, ``"nan"`` and
-``{"complex": [re, im]}``; a genuine string spelled like one of the three is escaped as ``{"str": "inf"}``.
+JSON has no infinities, NaN or complex numbers. There they become ``"inf"``, ``"-inf"``, ``"nan"``
+and ``{"complex": [re, im]}``; a genuine string spelled like one of the three is escaped as
+``{"str": "inf"}``.
 """
 
 from __future__ import annotations
@@ -87,12 +89,12 @@ def encode_attr(value: Any, where: str) -> Any:
         return [encode_attr(item, where) for item in value]
     if isinstance(value, (torch.SymInt, torch.SymFloat, torch.SymBool)):
         raise ConversionError(
-            f"{where}: the value {value} is only known at run time; only static shapes are supported, "
-            "so export without dynamic shapes and avoid data-dependent sizes"
+            f"{where}: the value {value} is only known at run time; only static shapes are "
+            "supported, so export without dynamic shapes and avoid data-dependent sizes"
         )
     raise ConversionError(
-        f"{where}: cannot represent a value of type {type(value).__name__} in the IR; "
-        "expected a number, string, dtype, layout, memory format, device or a list of them"
+        f"{where}: cannot represent a value of type {type(value).__name__} in the IR; expected a "
+        "number, string, dtype, layout, memory format, device or a list of them"
     )
 
 
@@ -171,7 +173,7 @@ def decode_for_type(value: Any, type_name: str, where: str) -> Any:
 
 
 def same_value(left: Any, right: Any) -> bool:
-    """Whether two attribute values are identical, type included (``1``, ``1.0``, ``True`` differ)."""
+    """Whether two attribute values are identical, type included (``1`` and ``1.0`` differ)."""
     if isinstance(left, (list, tuple)) and isinstance(right, (list, tuple)):
         return len(left) == len(right) and all(map(same_value, left, right))
     # repr tells -0.0 from 0.0 and makes NaN equal to itself.

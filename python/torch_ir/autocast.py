@@ -1,7 +1,7 @@
 """Turns an autocast region into explicit casts, by asking PyTorch which ones it would make.
 
-Each call of the region is run on fake tensors under the same autocast settings while the dispatcher is watched:
-the copies that autocast makes of the call's own arguments are the casts to insert.
+Each call of the region is run on fake tensors under the same autocast settings while the dispatcher
+is watched: the copies that autocast makes of the call's own arguments are the casts to insert.
 """
 
 from __future__ import annotations
@@ -34,17 +34,18 @@ class AutocastRegion:
         """Run the body under these settings, without autocast's cache of casted weights."""
         # A meta tensor stands for a CPU tensor; autocast knows no meta device.
         device = "cpu" if self.device_type == "meta" else self.device_type
-        with torch.autocast(
-            device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False
-        ), torch.no_grad():
+        with (
+            torch.autocast(device, dtype=self.dtype, enabled=self.enabled, cache_enabled=False),
+            torch.no_grad(),
+        ):
             yield
 
 
-class _CastWatcher(TorchDispatchMode):
+class _CastWatcher(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records the copies to another dtype, by identity of the tensor copied."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.casts: list[tuple[torch.Tensor, torch.dtype]] = []
 
     def __torch_dispatch__(
@@ -86,7 +87,8 @@ def cast_arguments(
         emit_cast: adds a cast to the graph and returns the tensor it makes.
 
     Raises:
-        ConversionError: autocast casts something inside a composite operator, where no cast can be placed.
+        ConversionError: autocast casts something inside a composite operator, where no cast can be
+            placed.
     """
 
     def fake(leaf: Any) -> Any:
@@ -94,8 +96,8 @@ def cast_arguments(
         return values[leaf.name].detach() if isinstance(leaf, TensorMeta) else leaf
 
     fakes = tree_map(fake, (args, kwargs))
-    plain = _casts_of(target, *fakes, region=None)
-    under = _casts_of(target, *fakes, region=region)
+    plain = _casts_of(target, fakes[0], fakes[1], None)
+    under = _casts_of(target, fakes[0], fakes[1], region)
     if len(plain) == len(under):
         return args, kwargs
 
@@ -113,8 +115,9 @@ def cast_arguments(
 
     if len(wanted) != len(under) - len(plain):
         raise ConversionError(
-            f"node {name!r}: autocast changes dtypes inside {target}, which a graph without autocast cannot "
-            "show; move this operation out of the autocast block or cast its inputs explicitly"
+            f"node {name!r}: autocast changes dtypes inside {target}, which a graph without "
+            "autocast cannot show; move this operation out of the autocast block or cast its "
+            "inputs explicitly"
         )
     new_args, new_kwargs = tree_map(cast, (args, kwargs))
     return new_args, new_kwargs

@@ -30,7 +30,8 @@ def _by_name(
     positional = [arg for arg in schema.args if not arg.kwarg_only]
     if len(args) > len(positional):
         raise ConversionError(
-            f"node {name!r}: {schema.op_type} takes {len(positional)} positional arguments, found {len(args)}"
+            f"node {name!r}: {schema.op_type} takes {len(positional)} positional arguments, found "
+            f"{len(args)}"
         )
     given = {arg.name: value for arg, value in zip(positional, args, strict=False)}
     known = {arg.name for arg in schema.args}
@@ -86,8 +87,8 @@ def split_arguments(
                     take(item)
                 elif item is not None:
                     raise ConversionError(
-                        f"node {name!r}: argument {arg.name!r} of {schema.op_type} must list tensors, "
-                        f"found {item!r}"
+                        f"node {name!r}: argument {arg.name!r} of {schema.op_type} must list "
+                        f"tensors, found {item!r}"
                     )
         elif arg.kind is not ArgKind.VALUE and value is None and arg.has_default:
             absent.append(arg.name)
@@ -123,8 +124,8 @@ class _Lists:
         required = [a for a in schema.args if a.name in wanted and not a.has_default]
         if not len(required) <= len(self.sizes) <= len(wanted):
             raise ValidationError(
-                f"node {name!r}: {schema.op_type} takes tensor lists {wanted}, "
-                f"but {TENSOR_LIST_SIZES} is {self.sizes}"
+                f"node {name!r}: {schema.op_type} takes tensor lists {wanted}, but "
+                f"{TENSOR_LIST_SIZES} is {self.sizes}"
             )
         if self.masks is not None:
             masks_ok = isinstance(self.masks, list) and all(
@@ -133,8 +134,8 @@ class _Lists:
             )
             if not masks_ok or [len(mask) for mask in self.masks] != self.sizes:
                 raise ValidationError(
-                    f"node {name!r}: {TENSOR_LIST_NONE_MASKS} must hold one boolean per entry of each tensor "
-                    f"list (sizes {self.sizes}), found {self.masks!r}"
+                    f"node {name!r}: {TENSOR_LIST_NONE_MASKS} must hold one boolean per entry of "
+                    f"each tensor list (sizes {self.sizes}), found {self.masks!r}"
                 )
 
     def next_mask(self) -> list[bool] | None:
@@ -152,7 +153,8 @@ def bind_arguments(
     """Put a node's arguments together: the inverse of `split_arguments`.
 
     Returns:
-        Positional and keyword arguments for the operator, with a `Slot` in the place of each tensor.
+        Positional and keyword arguments for the operator, with a `Slot` in the place of each
+        tensor.
 
     Raises:
         ValidationError: inputs or attributes do not fit the schema.
@@ -161,8 +163,8 @@ def bind_arguments(
     for key in attrs:
         if key not in known and key not in INTERNAL_ATTRS:
             raise ValidationError(
-                f"node {name!r}: {schema.op_type} has no argument {key!r}; "
-                f"its arguments are {sorted(known)}"
+                f"node {name!r}: {schema.op_type} has no argument {key!r}; its arguments are "
+                f"{sorted(known)}"
             )
     lists = _Lists(name, schema, attrs)
     next_input = 0
@@ -172,8 +174,8 @@ def bind_arguments(
 
     def missing(arg: OpArg) -> ValidationError:
         return ValidationError(
-            f"node {name!r}: {schema.op_type} needs argument {arg.name!r} ({arg.type_name}), but it is in "
-            "neither inputs nor attrs"
+            f"node {name!r}: {schema.op_type} needs argument {arg.name!r} ({arg.type_name}), but "
+            "it is in neither inputs nor attrs"
         )
 
     for arg in schema.args:
@@ -201,8 +203,8 @@ def bind_arguments(
             positional.append(value)
     if next_input != num_inputs:
         raise ValidationError(
-            f"node {name!r}: {schema.op_type} takes {next_input} tensors here, "
-            f"but the node has {num_inputs} inputs"
+            f"node {name!r}: {schema.op_type} takes {next_input} tensors here, but the node has "
+            f"{num_inputs} inputs"
         )
     return positional, by_keyword
 

@@ -1,7 +1,8 @@
 """Constant tensors as JSON data, exact for every dtype.
 
-A constant is ``{"data", "dtype", "shape"}``: nested lists of numbers, booleans for bool, ``[re, im]`` pairs for
-complex, ``"inf"``, ``"-inf"`` and ``"nan"`` where JSON has no number. The shape tells apart empty tensors.
+A constant is ``{"data", "dtype", "shape"}``: nested lists of numbers, booleans for bool, ``[re,
+im]`` pairs for complex, ``"inf"``, ``"-inf"`` and ``"nan"`` where JSON has no number. The shape
+tells apart empty tensors.
 """
 
 from __future__ import annotations
@@ -60,11 +61,8 @@ def constant_from_dict(name: str, data: Any) -> torch.Tensor:
     if "data" not in data:
         raise SerializationError(f"constant {name!r}: missing field 'data'")
     shape = reader.sizes("shape") if "shape" in data else None
-    wide = dtype
-    if dtype.is_complex:
-        wide = torch.float64
-    elif dtype.is_floating_point:
-        wide = torch.float64
+    is_float = dtype.is_complex or dtype.is_floating_point
+    wide = torch.float64 if is_float else dtype
     try:
         flat = torch.tensor(_numbers(values, name, dtype), dtype=wide)
         if dtype.is_complex:
@@ -73,7 +71,8 @@ def constant_from_dict(name: str, data: Any) -> torch.Tensor:
     except (RuntimeError, TypeError, ValueError, OverflowError, IndexError) as error:
         reason = str(error).splitlines()[0]
         raise SerializationError(
-            f"constant {name!r}: data does not fit dtype {dtype_name(dtype)} and shape {shape}: {reason}"
+            f"constant {name!r}: data does not fit dtype {dtype_name(dtype)} and shape {shape}: "
+            f"{reason}"
         ) from error
 
 
@@ -81,15 +80,14 @@ def _numbers(value: Any, name: str, dtype: torch.dtype) -> Any:
     """Return nested lists of numbers, refusing any other content and silent conversions."""
     if isinstance(value, (list, tuple)):
         return [_numbers(item, name, dtype) for item in value]
-    if isinstance(value, str) and (dtype.is_floating_point or dtype.is_complex):
-        if value in _NONFINITE:
-            return _NONFINITE[value]
-    elif isinstance(value, bool):
-        if dtype is torch.bool:
-            return value
-    elif isinstance(value, int) and dtype is not torch.bool:
-        return value
-    elif isinstance(value, float) and (dtype.is_floating_point or dtype.is_complex):
+    is_float = dtype.is_floating_point or dtype.is_complex
+    if isinstance(value, str) and is_float and value in _NONFINITE:
+        return _NONFINITE[value]
+    if isinstance(value, bool):
+        fits = dtype is torch.bool
+    else:
+        fits = dtype is not torch.bool and isinstance(value, (int, float) if is_float else int)
+    if fits:
         return value
     raise SerializationError(
         f"constant {name!r}: {value!r} is not a value of dtype {dtype_name(dtype)}"

@@ -20,8 +20,8 @@ class IRConverter:
     """Converts exported programs.
 
     Args:
-        strict: raise when a converter registered with `register_op` fails. Otherwise a warning is given and
-            the node is converted by its schema, as it would be without the registration.
+        strict: raise when a converter registered with `register_op` fails. Otherwise a warning is
+            given and the node is converted by its schema, as it would be without the registration.
     """
 
     def __init__(self, strict: bool = False) -> None:
@@ -31,7 +31,8 @@ class IRConverter:
         """Return the IR of an exported program.
 
         Raises:
-            ConversionError: the program has dynamic shapes, control flow or values that no IR can hold.
+            ConversionError: the program has dynamic shapes, control flow or values that no IR can
+                hold.
         """
         analyzer = GraphAnalyzer(exported)
         nodes = [self._convert_node(info) for info in analyzer.get_call_function_nodes()]
@@ -57,13 +58,12 @@ class IRConverter:
             try:
                 node = convert(info)
                 if not isinstance(node, IRNode):
-                    raise ConversionError(
-                        f"must return an IRNode, returned {type(node).__name__}"
-                    )
+                    raise ConversionError(f"must return an IRNode, returned {type(node).__name__}")
                 return node
             except Exception as error:
                 message = (
-                    f"node {info.name!r}: the converter registered for {info.op_type!r} failed: {error}"
+                    f"node {info.name!r}: the converter registered for {info.op_type!r} failed: "
+                    f"{error}"
                 )
                 if self.strict:
                     raise ConversionError(message) from error

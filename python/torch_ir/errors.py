@@ -1,6 +1,7 @@
 """The typed errors and warnings of torch_ir, all under one base class.
 
-Every message names the node, tensor or file at fault, the rule it breaks, the value found and a way out.
+Every message names the node, tensor or file at fault, the rule it breaks, the value found and a way
+out.
 """
 
 __all__ = [

@@ -23,9 +23,10 @@ __all__ = ["IRExecutor", "execute_ir"]
 class IRExecutor:
     """Executes an IR on the CPU, as the model that it came from would run in eager mode.
 
-    Neither inputs nor weights passed in are ever changed. Buffers that the model updates in place (a KV cache)
-    are private copies, which keep their state from one call to the next as the module's own buffers
-    would; loading weights again resets them. Intermediate results are freed after their last use.
+    Neither inputs nor weights passed in are ever changed. Buffers that the model updates in place
+    (a KV cache) are private copies, which keep their state from one call to the next as the
+    module's own buffers would; loading weights again resets them. Intermediate results are freed
+    after their last use.
 
     Args:
         ir: the graph; it is validated first.
@@ -49,9 +50,7 @@ class IRExecutor:
         self._constants = {**ir.constants, **(constants or {})}
         written: set[str] = set().union(*placeholders_written(ir, self._plan).values())
         self._written_inputs = [
-            position
-            for position, tensor in enumerate(ir.graph_inputs)
-            if tensor.name in written
+            position for position, tensor in enumerate(ir.graph_inputs) if tensor.name in written
         ]
         self._written_weights = written & ir.weight_name_mapping.keys()
         self._expected = [
@@ -71,12 +70,14 @@ class IRExecutor:
         """Load weights from a .pt or .safetensors file. See `torch_ir.load_weights`.
 
         Raises:
-            WeightLoadError: the file is unreadable, or weights are missing, unexpected or misshapen.
+            WeightLoadError: the file is unreadable, or weights are missing, unexpected or
+                misshapen.
         """
         self.load_weights_from_state_dict(load_weights(path))
 
     def load_weights_from_state_dict(self, state_dict: Mapping[str, torch.Tensor]) -> None:
-        """Use the tensors of a ``state_dict``, which are shared, not copied, unless the graph writes to them.
+        """Use the tensors of a ``state_dict``, which are shared, not copied, unless the graph
+        writes to them.
 
         Raises:
             WeightLoadError: weights are missing, unexpected or misshapen; nothing is changed then.
@@ -105,8 +106,9 @@ class IRExecutor:
         """Run the graph.
 
         Args:
-            inputs: a tensor, a tuple in the order of ``ir.graph_inputs``, a dict by name, or the nested
-                structure that the model itself takes. Shapes and dtypes must be those of the IR.
+            inputs: a tensor, a tuple in the order of ``ir.graph_inputs``, a dict by name, or the
+                nested structure that the model itself takes. Shapes and dtypes must be those of the
+                IR.
 
         Returns:
             One tensor per entry of ``ir.graph_outputs``.
@@ -116,8 +118,8 @@ class IRExecutor:
         """
         if self._base is None:
             raise ExecutionError(
-                f"Weights not loaded: model {self.ir.model_name!r} has {len(self.ir.weights)} weights; call "
-                "load_weights or load_weights_from_state_dict first"
+                f"Weights not loaded: model {self.ir.model_name!r} has {len(self.ir.weights)} "
+                "weights; call load_weights or load_weights_from_state_dict first"
             )
         tensors = bind_inputs(self.ir, inputs)
         self._check_inputs(tensors)
@@ -144,7 +146,8 @@ class IRExecutor:
                     tensors = [item for item in result if isinstance(item, torch.Tensor)]
                     if len(tensors) != len(outputs):
                         raise ExecutionError(
-                            f"returned {len(tensors)} tensors, but the IR lists {len(outputs)} outputs"
+                            f"returned {len(tensors)} tensors, but the IR lists {len(outputs)} "
+                            "outputs"
                         )
                     for register, tensor in zip(outputs, tensors, strict=True):
                         registers[register] = tensor
@@ -157,7 +160,9 @@ class IRExecutor:
             node = step.node if step is not None else None
             where = f" from {node.source}" if node is not None and node.source else ""
             raise ExecutionError(
-                f"node {node.name!r} ({node.op_type}){where} failed: {error}" if node else str(error)
+                f"node {node.name!r} ({node.op_type}){where} failed: {error}"
+                if node
+                else str(error)
             ) from error
 
     def _result(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -170,13 +175,14 @@ class IRExecutor:
         for (name, shape, dtype), tensor in zip(self._expected, tensors, strict=True):
             if not isinstance(tensor, torch.Tensor):
                 raise ExecutionError(
-                    f"input {name!r}: expected a {dtype} tensor of shape {list(shape)}, "
-                    f"found {type(tensor).__name__}"
+                    f"input {name!r}: expected a {dtype} tensor of shape {list(shape)}, found "
+                    f"{type(tensor).__name__}"
                 )
             if tuple(tensor.shape) != shape or dtype_name(tensor.dtype) != dtype:
                 raise ExecutionError(
-                    f"input {name!r}: expected {dtype} {list(shape)}, found {dtype_name(tensor.dtype)} "
-                    f"{list(tensor.shape)}; convert the input or extract the IR for this shape"
+                    f"input {name!r}: expected {dtype} {list(shape)}, found "
+                    f"{dtype_name(tensor.dtype)} {list(tensor.shape)}; convert the input or "
+                    "extract the IR for this shape"
                 )
             if tensor.is_meta:
                 raise ExecutionError(

@@ -33,7 +33,7 @@ def is_meta_tensor(tensor: object) -> bool:
 
 
 def is_meta_module(module: torch.nn.Module) -> bool:
-    """Whether all parameters and buffers of a module are on the meta device (true if there are none)."""
+    """Whether all parameters and buffers of a module, if any, are on the meta device."""
     return all(tensor.is_meta for _, tensor in _named_tensors(module))
 
 
@@ -46,8 +46,9 @@ def validate_meta_device(module: torch.nn.Module) -> None:
     for name, tensor in _named_tensors(module):
         if not tensor.is_meta:
             raise ExportError(
-                f"model {type(module).__name__}: {name!r} is on {tensor.device}, but in strict mode the model "
-                "must be on meta device; create it under `with torch.device('meta')` or pass strict=False"
+                f"model {type(module).__name__}: {name!r} is on {tensor.device}, but in strict "
+                "mode the model must be on meta device; create it under `with "
+                "torch.device('meta')` or pass strict=False"
             )
 
 
@@ -60,8 +61,8 @@ def validate_inputs_meta(inputs: Any) -> None:
     for path, leaf in pytree.tree_flatten_with_path(inputs)[0]:
         if isinstance(leaf, torch.Tensor) and not leaf.is_meta:
             raise ExportError(
-                f"input {pytree.keystr(path)} is on {leaf.device}, but in strict mode inputs must be on meta "
-                "device; create them with device='meta' or pass strict=False"
+                f"input {pytree.keystr(path)} is on {leaf.device}, but in strict mode inputs must "
+                "be on meta device; create them with device='meta' or pass strict=False"
             )
 
 
@@ -89,8 +90,9 @@ def _without_meta(
 ) -> Iterator[tuple[tuple[Any, ...], dict[str, Any]]]:
     """Let meta tensors stand in as CPU tensors without data while the model is traced.
 
-    A graph traced on the meta device is littered with that device, and a model that makes a tensor of its own
-    (``torch.arange(n)``) mixes it with the CPU and fails. Fake CPU tensors need no memory either.
+    A graph traced on the meta device is littered with that device, and a model that makes a tensor
+    of its own (``torch.arange(n)``) mixes it with the CPU and fails. Fake CPU tensors need no
+    memory either.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     fakes: dict[int, torch.Tensor] = {}
@@ -107,13 +109,13 @@ def _without_meta(
         return fakes[id(tensor)]
 
     # Every place that holds a meta tensor: parameters, buffers and plain attributes.
-    places: list[tuple[dict[str, Any], str, torch.Tensor]] = [
-        (table, name, value)
-        for module in model.modules()
-        for table in (module._parameters, module._buffers, vars(module))
-        for name, value in table.items()
-        if is_meta_tensor(value)
-    ]
+    places: list[tuple[dict[str, Any], str, Any]] = []
+    for module in model.modules():
+        tables: list[dict[str, Any]] = [module._parameters, module._buffers, vars(module)]
+        for table in tables:
+            places += [
+                (table, name, value) for name, value in table.items() if is_meta_tensor(value)
+            ]
     try:
         for table, name, value in places:
             table[name] = fake(value)
@@ -131,8 +133,8 @@ def export_model(model: torch.nn.Module, inputs: Any, *, strict: bool = True) ->
         strict: require the model and its inputs to be on the meta device.
 
     Raises:
-        ExportError: the model or an input is not on the meta device in strict mode, or tracing failed, for example
-            because control flow depends on the values of tensors.
+        ExportError: the model or an input is not on the meta device in strict mode, or tracing
+            failed, for example because control flow depends on the values of tensors.
     """
     if not isinstance(model, torch.nn.Module):
         raise ExportError(
@@ -144,8 +146,8 @@ def export_model(model: torch.nn.Module, inputs: Any, *, strict: bool = True) ->
     name = type(model).__name__
     if any(module.training for module in model.modules()):
         warnings.warn(
-            f"model {name} is in train mode: dropout and batch norm will be traced as in training; "
-            "call model.eval() first",
+            f"model {name} is in train mode: dropout and batch norm will be traced as in "
+            "training; call model.eval() first",
             TorchIRWarning,
             stacklevel=2,
         )
@@ -162,8 +164,8 @@ def _explain(error: Exception) -> str:
     kind = type(error).__name__
     if "DataDependent" in kind or "data-dependent" in text.lower():
         first += (
-            " (its control flow or shapes depend on the values of tensors; use tensor operators such as "
-            "torch.where instead)"
+            " (its control flow or shapes depend on the values of tensors; use tensor operators "
+            "such as torch.where instead)"
         )
     return f"{kind}: {first}"
 
@@ -178,12 +180,13 @@ def extract_ir(
     """Extract the IR of a model.
 
     Args:
-        model: a module in eval mode, on the meta device (no weights in memory) or an ordinary CPU one.
-        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments; their shapes and
-            dtypes become those of the IR, constants among them are fixed.
+        model: a module in eval mode, on the meta device (no weights in memory) or an ordinary CPU
+            one.
+        example_inputs: a tensor, a tuple of positional arguments, or a dict of keyword arguments;
+            their shapes and dtypes become those of the IR, constants among them are fixed.
         model_name: name stored in the IR; the model's class by default.
-        strict: raise when a converter registered with `register_op` fails, instead of converting the
-            operator by its schema with a warning.
+        strict: raise when a converter registered with `register_op` fails, instead of converting
+            the operator by its schema with a warning.
 
     Raises:
         ExportError: ``torch.export`` cannot trace the model.

@@ -1,8 +1,8 @@
 """Flattens an exported graph: operator calls in order, with higher-order regions inlined.
 
-``torch.export`` wraps the body of ``with torch.no_grad()`` or ``torch.autocast(...)`` into a sub-graph. The IR has
-no regions, so their bodies are spliced into the caller: a grad region means nothing for inference, an autocast
-region becomes explicit casts (see `torch_ir.autocast`).
+``torch.export`` wraps the body of ``with torch.no_grad()`` or ``torch.autocast(...)`` into a
+sub-graph. The IR has no regions, so their bodies are spliced into the caller: a grad region means
+nothing for inference, an autocast region becomes explicit casts (see `torch_ir.autocast`).
 """
 
 from __future__ import annotations
@@ -76,12 +76,14 @@ def tensor_meta(name: str, value: torch.Tensor, producer: str | None = None) -> 
     for index, size in enumerate(value.shape):
         if not isinstance(size, int):
             raise ConversionError(
-                f"tensor {name!r}: dimension {index} is dynamic ({size}); only static shapes are supported, "
-                "so export without dynamic_shapes and avoid operators whose result size depends on data"
+                f"tensor {name!r}: dimension {index} is dynamic ({size}); only static shapes are "
+                "supported, so export without dynamic_shapes and avoid operators whose result "
+                "size depends on data"
             )
     if value.layout is not torch.strided:
         raise ConversionError(
-            f"tensor {name!r}: layout {value.layout} is not supported; convert it to a dense tensor first"
+            f"tensor {name!r}: layout {value.layout} is not supported; convert it to a dense "
+            "tensor first"
         )
     return TensorMeta(
         name,
@@ -137,7 +139,7 @@ class GraphFlattener:
         inputs: Iterable[Any],
         region: AutocastRegion | None = None,
     ) -> Any:
-        """Collect the calls of ``module``, given what its placeholders stand for; return its result."""
+        """Collect the calls of ``module`` given its inputs' stand-ins; return its result."""
         env: dict[Node, Any] = {}
         feeds = iter(inputs)
         for node in module.graph.nodes:
@@ -152,8 +154,8 @@ class GraphFlattener:
                 env[node] = self._call(node, args, _resolve(node.kwargs, env), region)
             else:
                 raise ConversionError(
-                    f"node {node.name!r}: unexpected graph operation {node.op!r}; "
-                    "convert a program that torch.export made"
+                    f"node {node.name!r}: unexpected graph operation {node.op!r}; convert a "
+                    "program that torch.export made"
                 )
         return ()
 
@@ -166,7 +168,11 @@ class GraphFlattener:
         return value
 
     def _call(
-        self, node: Node, args: tuple[Any, ...], kwargs: dict[str, Any], region: AutocastRegion | None
+        self,
+        node: Node,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        region: AutocastRegion | None,
     ) -> Any:
         target = node.target
         if isinstance(target, torch._ops.HigherOrderOperator):
@@ -178,8 +184,8 @@ class GraphFlattener:
             return self._getitem(node, container, index)
         if not isinstance(target, torch._ops.OpOverload):
             raise ConversionError(
-                f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; only "
-                "tensor operators with static shapes can be represented"
+                f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; "
+                "only tensor operators with static shapes can be represented"
             )
         if region is not None and region.enabled:
             args, kwargs = self._autocast(node, target, args, kwargs, region)
@@ -197,8 +203,9 @@ class GraphFlattener:
         position = _WRAPPERS.get(kind)
         if position is None or not isinstance(args[position], GraphModule):
             raise ConversionError(
-                f"node {node.name!r}: higher-order operator {kind!r} has control flow or a custom body that a "
-                "flat graph cannot represent; rewrite it with tensor operators such as torch.where"
+                f"node {node.name!r}: higher-order operator {kind!r} has control flow or a custom "
+                "body that a flat graph cannot represent; rewrite it with tensor operators such "
+                "as torch.where"
             )
         if kind == "wrap_with_autocast":
             device, dtype, enabled = args[0], args[1], args[2]
@@ -242,13 +249,15 @@ class GraphFlattener:
 
     def _emit(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is torch.ops.aten._assert_tensor_metadata.default:
-            # It states a static fact about a tensor that the IR's own shapes and dtypes already state.
+            # It states a static fact about a tensor that the IR's own shapes and dtypes already
+            # state.
             return None
         value = node.meta.get("val")
         if value is not None and not isinstance(value, (torch.Tensor, list, tuple)):
             raise ConversionError(
-                f"node {node.name!r}: {target} returns {value!r}, a number known only at run time; only "
-                "tensor results are supported, so keep the value in a tensor instead of calling item()"
+                f"node {node.name!r}: {target} returns {value!r}, a number known only at run time; "
+                "only tensor results are supported, so keep the value in a tensor instead of "
+                "calling item()"
             )
         outputs = self._outputs(node.name, value)
         name = outputs[0].producer_node if outputs else self._unique(node.name, [])

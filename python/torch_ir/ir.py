@@ -1,14 +1,15 @@
 """The IR: dataclasses for a model's graph, its tensors and its weights' names.
 
-How a node refers to its operands: ``inputs`` are the tensors in the order of the operator's schema and
-``attrs`` holds everything else by argument name. Reading them back, walk the schema's arguments: one that
-is present in ``attrs`` takes that value (``None`` says that an optional tensor before another one is absent, a
-number that a scalar stands in a tensor's place); otherwise a tensor argument takes the next input, if any
-is left; otherwise it keeps its default. A tensor-list argument takes as many entries as
-``attrs["_tensor_list_sizes"]`` says (one size per list argument, in schema order); where some of a list's
-entries are absent, ``attrs["_tensor_list_none_masks"]`` holds one list of booleans per list argument, true
-where there is no tensor. ``attrs["_mutates"]`` names the placeholders (buffers, weights or inputs) that an
-in-place node writes to, also when it reaches them through views.
+How a node refers to its operands: ``inputs`` are the tensors in the order of the operator's schema
+and ``attrs`` holds everything else by argument name. Reading them back, walk the schema's
+arguments: one that is present in ``attrs`` takes that value (``None`` says that an optional tensor
+before another one is absent, a number that a scalar stands in a tensor's place); otherwise a tensor
+argument takes the next input, if any is left; otherwise it keeps its default. A tensor-list
+argument takes as many entries as ``attrs["_tensor_list_sizes"]`` says (one size per list argument,
+in schema order); where some of a list's entries are absent, ``attrs["_tensor_list_none_masks"]``
+holds one list of booleans per list argument, true where there is no tensor. ``attrs["_mutates"]``
+names the placeholders (buffers, weights or inputs) that an in-place node writes to, also when it
+reaches them through views.
 """
 
 from __future__ import annotations
@@ -39,8 +40,9 @@ INTERNAL_ATTRS = frozenset({TENSOR_LIST_SIZES, TENSOR_LIST_NONE_MASKS, MUTATES})
 class TensorMeta:
     """A tensor by name: shape (static) and dtype (short torch name, e.g. ``"float32"``).
 
-    On node inputs ``producer_node`` is the node that makes the tensor (a graph input is its own producer,
-    weights and constants have none) and ``producer_output_idx`` says which of its outputs it is.
+    On node inputs ``producer_node`` is the node that makes the tensor (a graph input is its own
+    producer, weights and constants have none) and ``producer_output_idx`` says which of its outputs
+    it is.
     """
 
     name: str
@@ -93,12 +95,14 @@ class IR:
 
     Attributes:
         weights: shapes and dtypes of parameters and buffers, named by their ``state_dict`` key.
-        weight_name_mapping: placeholder name used in nodes -> ``state_dict`` key (or constant name).
+        weight_name_mapping: placeholder name used in nodes -> ``state_dict`` key (or constant
+            name).
         constants: tensors that are part of the graph (lifted constants, non-persistent buffers).
         tied_weights: ``state_dict`` key -> the earlier key that names the same tensor.
-        signature: how the model is called, kept only where it takes or returns more than a flat row of
-            tensors: ``{"inputs": [...], "outputs": [...]}`` with one ``{"path", "name"}`` per tensor and
-            one ``{"path", "value"}`` per constant.
+        signature: how the model is called, kept only where it takes or returns more than a flat row
+            of
+            tensors: ``{"inputs": [...], "outputs": [...]}`` with one ``{"path", "name"}`` per
+            tensor and one ``{"path", "value"}`` per constant.
     """
 
     model_name: str
@@ -165,8 +169,8 @@ class IR:
         lines = [f"IR {self.model_name!r} (PyTorch {self.pytorch_version})"]
         lines += [f"  input  {tensor}" for tensor in self.graph_inputs]
         lines.append(
-            f"  {len(self.nodes)} nodes, {len(self.weights)} weights "
-            f"({self.total_parameters:,} parameters), {len(self.constants)} constants"
+            f"  {len(self.nodes)} nodes, {len(self.weights)} weights ({self.total_parameters:,} "
+            f"parameters), {len(self.constants)} constants"
         )
         lines += [f"    {node}" for node in self.nodes]
         lines += [f"  output {tensor}" for tensor in self.graph_outputs]

@@ -1,6 +1,7 @@
 """The execution plan of an IR: operators resolved, operands in numbered registers, last uses known.
 
-Everything that a run needs to know is worked out once, when the plan is made; a run only fills argument lists.
+Everything that a run needs to know is worked out once, when the plan is made; a run only fills
+argument lists.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ Registers = list[Any]
 class Step:
     """One operator call with its operands' registers.
 
-    ``args`` and ``kwargs`` are templates: ``fills`` says which places take a register, ``list_fills`` which take a
-    list of registers (None where a list has no tensor). An ``opaque`` step runs a registered executor.
+    ``args`` and ``kwargs`` are templates: ``fills`` says which places take a register,
+    ``list_fills`` which take a list of registers (None where a list has no tensor). An ``opaque``
+    step runs a registered executor.
     """
 
     node: IRNode
@@ -125,7 +127,8 @@ def _bind(node: IRNode, registers: dict[str, int]) -> Step:
     positional, by_keyword = bind_arguments(node.name, schema, len(sources), node.attrs)
     if any(isinstance(value, list) and _has_slots(value) for value in by_keyword.values()):
         raise ValidationError(
-            f"node {node.name!r}: {node.op_type} takes a tensor list by keyword, which is not supported"
+            f"node {node.name!r}: {node.op_type} takes a tensor list by keyword, which is not "
+            "supported"
         )
     step = Step(
         node=node,
@@ -133,7 +136,9 @@ def _bind(node: IRNode, registers: dict[str, int]) -> Step:
         op=schema.op,
         args=[None if isinstance(value, Slot) else value for value in positional],
         fills=tuple(
-            (i, sources[value.index]) for i, value in enumerate(positional) if isinstance(value, Slot)
+            (i, sources[value.index])
+            for i, value in enumerate(positional)
+            if isinstance(value, Slot)
         ),
         list_fills=tuple(
             (i, tuple(sources[v.index] if isinstance(v, Slot) else None for v in value))

@@ -1,6 +1,7 @@
 """Custom operators: converters and executors that users add for their own ops.
 
-ATen operators and custom operators known to ``torch.ops`` need no registration; their schema says it all.
+ATen operators and custom operators known to ``torch.ops`` need no registration; their schema says
+it all.
 """
 
 from __future__ import annotations
@@ -64,9 +65,9 @@ def register_op(op_type: str) -> Callable[[_F], _F]:
 def register_executor(op_type: str) -> Callable[[_F], _F]:
     """Decorate a function ``(inputs, attrs) -> list`` that executes one operator.
 
-    ``inputs`` are the node's tensors in order, ``attrs`` its attributes as the IR holds them (dtypes by name); the
-    result lists the node's output tensors. The function must not change its inputs. The latest
-    registration for an operator wins, over PyTorch's own implementation too.
+    ``inputs`` are the node's tensors in order, ``attrs`` its attributes as the IR holds them
+    (dtypes by name); the result lists the node's output tensors. The function must not change its
+    inputs. The latest registration for an operator wins, over PyTorch's own implementation too.
 
     Raises:
         RegistrationError: ``op_type`` is not a name, or the decorated object is not callable.

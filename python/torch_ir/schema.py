@@ -57,7 +57,8 @@ class OpSchema:
 
     @property
     def updates_statistics(self) -> bool:
-        """Whether the operator may update running statistics, which no schema declares as written."""
+        """Whether the operator may update running statistics, which no schema declares as
+        written."""
         return any(arg.name == "running_mean" and not arg.written for arg in self.args)
 
 
@@ -112,8 +113,8 @@ def op_schema(op_type: str) -> OpSchema:
     op = getattr(packet, overload, None) if packet is not None else None
     if not isinstance(op, torch._ops.OpOverload):
         raise ValidationError(
-            f"unknown op {op_type!r}: PyTorch {torch.__version__} has no such operator; if it is a custom "
-            "op, import the package that defines it or add it with register_executor"
+            f"unknown op {op_type!r}: PyTorch {torch.__version__} has no such operator; if it is a "
+            "custom op, import the package that defines it or add it with register_executor"
         )
     found = read_schema(op)
     if any(arg.name == "filename" for arg in found.args):

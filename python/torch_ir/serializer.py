@@ -1,4 +1,5 @@
-"""IR to JSON and back. Reading trusts nothing: every field is checked and every error names its place."""
+"""IR to JSON and back. Reading trusts nothing: every field is checked and every error names its
+place."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ __all__ = [
 
 
 def ir_to_dict(ir: IR) -> dict[str, Any]:
-    """Return an IR as plain dicts, lists, strings and finite numbers, ready for any JSON library."""
+    """Return an IR as plain dicts, lists, strings and finite numbers, ready for any JSON
+    library."""
     result: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "model_name": ir.model_name,
@@ -71,10 +73,12 @@ def _node_to_dict(node: IRNode) -> dict[str, Any]:
 
 
 def dict_to_ir(data: Mapping[str, Any]) -> IR:
-    """Build an IR from the dict that `ir_to_dict` returns. Structure and types are checked; see `validate_ir`.
+    """Build an IR from the dict that `ir_to_dict` returns. Structure and types are checked; see
+    `validate_ir`.
 
     Raises:
-        SerializationError: a field is missing or has the wrong type, or the format is newer than this reader.
+        SerializationError: a field is missing or has the wrong type, or the format is newer than
+            this reader.
     """
     top = Reader(data, "IR")
     _check_version(top)
@@ -91,7 +95,8 @@ def dict_to_ir(data: Mapping[str, Any]) -> IR:
     )
     if "constants" in data:
         ir.constants = {
-            name: constant_from_dict(name, value) for name, value in top.mapping("constants").items()
+            name: constant_from_dict(name, value)
+            for name, value in top.mapping("constants").items()
         }
     if "signature" in data:
         ir.signature = _read_signature(Reader(top.mapping("signature"), "signature"))
@@ -249,7 +254,8 @@ def _refuse_constant(token: str) -> Any:
 
 
 def _layout(data: dict[str, Any]) -> str:
-    """Format the top level with one list or dict entry per line: compact, yet readable and diffable."""
+    """Format the top level with one list or dict entry per line: compact, yet readable and
+    diffable."""
 
     def dump(value: Any) -> str:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)

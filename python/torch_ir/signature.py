@@ -27,7 +27,7 @@ def _path_text(path: Sequence[Any]) -> str:
 
 def _call_paths(tree: Any) -> list[tuple[str, Any]]:
     """Return the leaves of ``(args, kwargs)`` with paths such as ``args[0]['mask']``."""
-    leaves = pytree.tree_flatten_with_path(tree)[0]
+    leaves: list[tuple[Any, Any]] = pytree.tree_flatten_with_path(tree)[0]
     return [(_FLAT[path[0].idx] + _path_text(path[1:]), leaf) for path, leaf in leaves]
 
 
@@ -75,8 +75,9 @@ def bind_inputs(ir: IR, inputs: Any) -> list[torch.Tensor]:
     """Match what a caller passes with the graph inputs of an IR.
 
     Args:
-        inputs: a tensor, a tuple or list of tensors in order, a dict by input name, or the very structure
-            (nested containers, constants) that the model itself takes; a dict stands for keyword arguments.
+        inputs: a tensor, a tuple or list of tensors in order, a dict by input name, or the very
+            structure (nested containers, constants) that the model itself takes; a dict stands for
+            keyword arguments.
 
     Returns:
         One tensor per graph input, in order. Shapes and dtypes are not checked here.
@@ -97,14 +98,14 @@ def bind_inputs(ir: IR, inputs: Any) -> list[torch.Tensor]:
         args, kwargs = tuple(inputs), {}
     else:
         raise ExecutionError(
-            f"inputs must be a tensor, a tuple or a dict, found {type(inputs).__name__}; "
-            f"the graph inputs are {names}"
+            f"inputs must be a tensor, a tuple or a dict, found {type(inputs).__name__}; the graph "
+            f"inputs are {names}"
         )
     if ir.signature is None:
         found = sorted(kwargs) if kwargs else f"{len(args)} values"
         raise ExecutionError(
-            f"model {ir.model_name!r} takes {len(names)} tensors {names}, found {found}; "
-            "pass them in this order or as a dict by name"
+            f"model {ir.model_name!r} takes {len(names)} tensors {names}, found {found}; pass them "
+            "in this order or as a dict by name"
         )
     return _bind_structure(ir, args, kwargs)
 
@@ -119,16 +120,16 @@ def _bind_structure(ir: IR, args: tuple[Any, ...], kwargs: dict[str, Any]) -> li
             if "value" in entry:
                 continue  # a constant that the caller leaves to the model's default
             raise ExecutionError(
-                f"input {entry['name']!r} is missing: expected a tensor at {path}; "
-                f"found {sorted(found)}"
+                f"input {entry['name']!r} is missing: expected a tensor at {path}; found "
+                f"{sorted(found)}"
             )
         value = found.pop(path)
         if "name" in entry:
             tensors[entry["name"]] = value
         elif isinstance(value, torch.Tensor) or value != entry["value"]:
             raise ExecutionError(
-                f"input {path} was fixed to {entry['value']!r} when the model was exported, found {value!r}; "
-                "extract the IR again with this value"
+                f"input {path} was fixed to {entry['value']!r} when the model was exported, found "
+                f"{value!r}; extract the IR again with this value"
             )
     if found:
         raise ExecutionError(f"unexpected inputs at {sorted(found)}")

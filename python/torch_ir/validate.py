@@ -1,4 +1,5 @@
-"""Checks that an IR keeps the rules of the format; the first broken rule is reported with its node."""
+"""Checks that an IR keeps the rules of the format; the first broken rule is reported with its
+node."""
 
 from __future__ import annotations
 
@@ -18,16 +19,20 @@ def validate_ir(ir: IR, check_shapes: bool = False) -> bool:
     """Check an IR: names, producers, order, shapes, dtypes, operators and their operands.
 
     Args:
-        check_shapes: also derive every node's output shapes and dtypes anew with fake tensors and compare.
+        check_shapes: also derive every node's output shapes and dtypes anew with fake tensors and
+            compare.
 
     Returns:
         True.
 
     Raises:
-        ValidationError: a rule is broken; the message names the node or tensor, the rule and the value found.
+        ValidationError: a rule is broken; the message names the node or tensor, the rule and the
+            value found.
     """
     if not isinstance(ir, IR):
-        raise ValidationError(f"expected an IR, found {type(ir).__name__}; use dict_to_ir or load_ir")
+        raise ValidationError(
+            f"expected an IR, found {type(ir).__name__}; use dict_to_ir or load_ir"
+        )
     known = _check_placeholders(ir)
     producers = {node.name: node for node in ir.nodes}
     seen_nodes: set[str] = set()
@@ -43,7 +48,8 @@ def validate_ir(ir: IR, check_shapes: bool = False) -> bool:
             _check_tensor(f"node {node.name!r}: output", tensor)
             if tensor.name in known:
                 raise ValidationError(
-                    f"node {node.name!r}: output name {tensor.name!r} is already taken; names must be unique"
+                    f"node {node.name!r}: output name {tensor.name!r} is already taken; names must "
+                    "be unique"
                 )
             known[tensor.name] = TensorMeta(
                 tensor.name, tuple(tensor.shape), tensor.dtype, node.name, index
@@ -63,7 +69,8 @@ def _check_tensor(where: str, tensor: TensorMeta) -> None:
     for index, size in enumerate(tensor.shape):
         if not isinstance(size, int) or isinstance(size, bool) or size < 0:
             raise ValidationError(
-                f"{where} {tensor.name!r}: dimension {index} is {size!r}; sizes must be integers >= 0"
+                f"{where} {tensor.name!r}: dimension {index} is {size!r}; sizes must be integers "
+                ">= 0"
             )
     try:
         dtype_from_name(tensor.dtype)
@@ -99,8 +106,8 @@ def _check_placeholders(ir: IR) -> dict[str, TensorMeta]:
             raise ValidationError(f"weight placeholder {placeholder!r}: an input has this name")
         if key not in by_key:
             raise ValidationError(
-                f"weight placeholder {placeholder!r} stands for {key!r}, which is neither in weights "
-                "nor in constants"
+                f"weight placeholder {placeholder!r} stands for {key!r}, which is neither in "
+                "weights nor in constants"
             )
         known[placeholder] = TensorMeta(placeholder, *by_key[key])
     for key, first in ir.tied_weights.items():
@@ -132,14 +139,13 @@ def _check_inputs(
             )
 
 
-def _why_unknown(
-    ir: IR, node: IRNode, tensor: TensorMeta, producers: dict[str, IRNode]
-) -> str:
+def _why_unknown(ir: IR, node: IRNode, tensor: TensorMeta, producers: dict[str, IRNode]) -> str:
     maker = next((n for n in ir.nodes if any(t.name == tensor.name for t in n.outputs)), None)
     if maker is None:
-        return (
-            "has no producer: no graph input, weight, constant or node output has this name"
-            + ("" if tensor.producer_node in (None, *producers) else f" (no node {tensor.producer_node!r})")
+        return "has no producer: no graph input, weight, constant or node output has this name" + (
+            ""
+            if tensor.producer_node in (None, *producers)
+            else f" (no node {tensor.producer_node!r})"
         )
     if _reaches(maker, node, ir):
         return f"is part of a cycle: node {maker.name!r} needs the result of {node.name!r}"
@@ -177,8 +183,8 @@ def _check_operator(node: IRNode) -> None:
     count = len(node.outputs)
     if not schema.returns_list and count > len(schema.returns):
         raise ValidationError(
-            f"node {node.name!r}: {node.op_type} returns {len(schema.returns)} values, "
-            f"but the node lists {count} outputs"
+            f"node {node.name!r}: {node.op_type} returns {len(schema.returns)} values, but the "
+            f"node lists {count} outputs"
         )
 
 
@@ -186,8 +192,8 @@ def _check_getitem(node: IRNode) -> None:
     index = node.attrs.get("index")
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(node.inputs):
         raise ValidationError(
-            f"node {node.name!r}: getitem index {index!r} must be a number below {len(node.inputs)}, "
-            "the number of its inputs"
+            f"node {node.name!r}: getitem index {index!r} must be a number below "
+            f"{len(node.inputs)}, the number of its inputs"
         )
     if len(node.outputs) != 1:
         raise ValidationError(
@@ -196,8 +202,8 @@ def _check_getitem(node: IRNode) -> None:
     picked, output = node.inputs[index], node.outputs[0]
     if (tuple(picked.shape), picked.dtype) != (tuple(output.shape), output.dtype):
         raise ValidationError(
-            f"node {node.name!r}: getitem output is {output.dtype} {list(output.shape)}, but it picks "
-            f"{picked.dtype} {list(picked.shape)}"
+            f"node {node.name!r}: getitem output is {output.dtype} {list(output.shape)}, but it "
+            f"picks {picked.dtype} {list(picked.shape)}"
         )
 
 
@@ -207,12 +213,13 @@ def _check_outputs(ir: IR, known: dict[str, TensorMeta]) -> None:
         source = known.get(tensor.name)
         if source is None:
             raise ValidationError(
-                f"graph output {tensor.name!r} has no producer: no node, input or weight has this name"
+                f"graph output {tensor.name!r} has no producer: no node, input or weight has this "
+                "name"
             )
         if (tuple(tensor.shape), tensor.dtype) != (source.shape, source.dtype):
             raise ValidationError(
-                f"graph output {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}, but its producer makes "
-                f"{source.dtype} {list(source.shape)}"
+                f"graph output {tensor.name!r} is {tensor.dtype} {list(tensor.shape)}, but its "
+                f"producer makes {source.dtype} {list(source.shape)}"
             )
 
 

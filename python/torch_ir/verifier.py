@@ -24,8 +24,8 @@ class VerificationReport:
 
     Attributes:
         max_diff, mean_diff: largest and mean absolute difference over all outputs.
-        output_details: per output ``{index, shape, is_close, max_diff, mean_diff}``, and ``reason`` where the
-            shapes or dtypes differ.
+        output_details: per output ``{index, shape, is_close, max_diff, mean_diff}``, and ``reason``
+            where the shapes or dtypes differ.
         error_message: why the verification could not be carried out, or what differs.
     """
 
@@ -47,8 +47,8 @@ class VerificationReport:
             mark = "ok" if detail["is_close"] else "differs"
             reason = f" ({detail['reason']})" if "reason" in detail else ""
             lines.append(
-                f"  output {detail['index']} {list(detail['shape'])}: {mark}, "
-                f"max {detail['max_diff']:.3e}, mean {detail['mean_diff']:.3e}{reason}"
+                f"  output {detail['index']} {list(detail['shape'])}: {mark}, max "
+                f"{detail['max_diff']:.3e}, mean {detail['mean_diff']:.3e}{reason}"
             )
         return "\n".join(lines)
 
@@ -83,17 +83,18 @@ def verify_ir_with_state_dict(
 ) -> tuple[bool, VerificationReport]:
     """Run the model and its IR on the same inputs and compare every output.
 
-    Shapes and dtypes must be equal. NaN matches NaN, an infinity matches itself. Random operators start from
-    the same seed. Neither the model, nor the weights, nor the inputs are changed.
+    Shapes and dtypes must be equal. NaN matches NaN, an infinity matches itself. Random operators
+    start from the same seed. Neither the model, nor the weights, nor the inputs are changed.
 
     Args:
         test_inputs: what the model takes: a tensor, a tuple, or a dict of keyword arguments.
         rtol, atol: tolerances, as for ``torch.isclose``.
-        constants: values for constants that are not in the IR; buffers of the model that no ``state_dict`` holds
-            are found without.
+        constants: values for constants that are not in the IR; buffers of the model that no
+            ``state_dict`` holds are found without.
 
     Returns:
-        Whether all outputs agree, and the report. A failure of the model or of the IR is reported, not raised.
+        Whether all outputs agree, and the report. A failure of the model or of the IR is reported,
+        not raised.
     """
     try:
         expected = _run_model(original_model, test_inputs)
@@ -183,8 +184,8 @@ def _compare_output(
     detail: dict[str, Any] = {"index": index, "shape": tuple(actual.shape)}
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         reason = (
-            f"the model gives {dtype_name(expected.dtype)} {list(expected.shape)}, "
-            f"the IR {dtype_name(actual.dtype)} {list(actual.shape)}"
+            f"the model gives {dtype_name(expected.dtype)} {list(expected.shape)}, the IR "
+            f"{dtype_name(actual.dtype)} {list(actual.shape)}"
         )
         inf = float("inf")
         detail.update(is_close=False, max_diff=inf, mean_diff=inf, reason=reason)
@@ -206,4 +207,3 @@ def _compare_output(
         mean_diff=float(diff.mean()) if diff.numel() else 0.0,
     )
     return detail, diff.numel()
-

@@ -65,7 +65,8 @@ def load_weights_pt(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
 
     Raises:
         WeightFileNotFoundError: there is no such file.
-        WeightLoadError: the file is not a PyTorch file, or holds other things than a dict of tensors.
+        WeightLoadError: the file is not a PyTorch file, or holds other things than a dict of
+            tensors.
     """
     file = _existing(path)
     try:
@@ -74,12 +75,13 @@ def load_weights_pt(path: str | PathLike[str]) -> dict[str, torch.Tensor]:
         reason = str(error).strip().splitlines()
         raise WeightLoadError(
             f"weights file {file}: not a PyTorch file with plain tensors "
-            f"({reason[0] if reason else type(error).__name__}); save it with torch.save(model.state_dict(), ...)"
+            f"({reason[0] if reason else type(error).__name__}); save it with "
+            "torch.save(model.state_dict(), ...)"
         ) from error
     if not isinstance(loaded, Mapping):
         raise WeightLoadError(
-            f"weights file {file}: expected a dict of tensors, found {type(loaded).__name__}; "
-            "save it with torch.save(model.state_dict(), ...)"
+            f"weights file {file}: expected a dict of tensors, found {type(loaded).__name__}; save "
+            "it with torch.save(model.state_dict(), ...)"
         )
     for name, value in loaded.items():
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
@@ -103,7 +105,8 @@ def load_weights_safetensors(path: str | PathLike[str]) -> dict[str, torch.Tenso
         from safetensors.torch import load_file
     except ImportError as error:
         raise WeightLoadError(
-            f"weights file {file}: reading it needs the safetensors package: pip install safetensors"
+            f"weights file {file}: reading it needs the safetensors package: pip install "
+            "safetensors"
         ) from error
     try:
         return load_file(file)
@@ -137,8 +140,9 @@ def validate_weights_against_ir(weights: Mapping[str, torch.Tensor], ir: IR) -> 
     """Compare weights with what an IR expects.
 
     Returns:
-        One message per weight that is missing, unexpected, or has another shape or dtype; empty if all is well.
-        A weight that no node reads (BatchNorm's counter) and the second name of a tied weight may be missing.
+        One message per weight that is missing, unexpected, or has another shape or dtype; empty if
+        all is well. A weight that no node reads (BatchNorm's counter) and the second name of a tied
+        weight may be missing.
     """
     used = {tensor.name for node in ir.nodes for tensor in node.inputs}
     used.update(tensor.name for tensor in ir.graph_outputs)
@@ -223,7 +227,8 @@ def match_weights(
     """
     if not isinstance(weights, Mapping):
         raise WeightLoadError(
-            f"weights must be a dict of tensors such as model.state_dict(), found {type(weights).__name__}"
+            "weights must be a dict of tensors such as model.state_dict(), found "
+            f"{type(weights).__name__}"
         )
     problems = _problems(ir, weights, constants, used)
     tied = _same_tensor_names(ir)
