@@ -1,0 +1,83 @@
+"""Names of inputs and outputs: what a caller says and what the program calls it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from npu_runtime.errors import ArgumentError
+
+T = TypeVar("T")
+
+
+def aliases(names: Sequence[str], kind: str, *, extra: Sequence[str] = ()) -> dict[str, str]:
+    """Other words for the names of a program's inputs or outputs (``kind``: "input" or "output").
+
+    ``input_0``, ``input_1``… by position, and where there is one only, ``input`` itself and the
+    ``extra`` words. A real name is never hidden by an alias.
+    """
+    table = {f"{kind}_{index}": name for index, name in enumerate(names)}
+    if len(names) == 1:
+        table.update(dict.fromkeys((kind, *extra), names[0]))
+    return {alias: name for alias, name in table.items() if alias not in names}
+
+
+def pick(
+    given: Mapping[str, T], names: Sequence[str], other_names: Mapping[str, str], kind: str
+) -> list[T]:
+    """The values of ``given`` in the order of ``names``; ArgumentError if they differ."""
+    if len(given) == len(names):
+        # The common case, for the sake of speed: real names, all of them.
+        with contextlib.suppress(KeyError):
+            return [given[name] for name in names]
+    found: dict[str, T] = {}
+    extra = []
+    for key, value in given.items():
+        name = key if key in names else other_names.get(key)
+        if name is None:
+            extra.append(key)
+        elif name in found:
+            raise ArgumentError(f"{kind} {name!r} is given twice: {listed(given)}")
+        else:
+            found[name] = value
+    missing = [name for name in names if name not in found]
+    if missing or extra:
+        problems = []
+        if missing:
+            problems.append(f"missing {listed(missing)}")
+        if extra:
+            problems.append(f"unknown {listed(extra)}")
+        raise ArgumentError(f"{kind}s {' and '.join(problems)}: the program takes {listed(names)}")
+    return [found[name] for name in names]
+
+
+def listed(names: Iterable[Any], limit: int = 8) -> str:
+    """Names for a message: quoted, at most ``limit`` of them, then a count."""
+    every = [repr(str(n)) for n in names]
+    if not every:
+        return "none"
+    more = f" and {len(every) - limit} more" if len(every) > limit else ""
+    return ", ".join(every[:limit]) + more
+
+
+class NamedOutputs(dict[str, T]):
+    """The outputs of a run by their real names; aliases are found too but not listed."""
+
+    def __init__(self, values: Mapping[str, T], other_names: Mapping[str, str]) -> None:
+        super().__init__(values)
+        self._other_names = other_names
+
+    def __missing__(self, key: str) -> T:
+        name = self._other_names.get(key)
+        if name is None:
+            raise KeyError(f"no output {key!r}: the program's outputs are {listed(self)}")
+        return self[name]
+
+    def __contains__(self, key: object) -> bool:
+        return super().__contains__(key) or key in self._other_names
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """As of a dict, aliases included."""
+        name = self._other_names.get(key, key)
+        return super().get(name, default)
