@@ -1,0 +1,43 @@
+// The kernel dialect in C++ for OpenCL 2021, for a front-end check with real address spaces. Nothing runs:
+// what the check does not need is only declared.
+#pragma OPENCL EXTENSION cl_khr_fp16 : enable
+
+typedef unsigned int npu_u32;
+typedef int npu_i32;
+typedef unsigned long npu_u64;
+typedef long npu_i64;
+typedef unsigned char npu_u8;
+typedef signed char npu_i8;
+typedef short npu_i16;
+typedef float npu_f32;
+typedef half npu_f16;
+struct npu_bf16 {
+  unsigned short bits;
+};
+
+#define NPU_FUNC inline
+#define DEVICE_PTR(T) global T*
+#define DEVICE_CAST(T, pointer) reinterpret_cast<global T*>(pointer)
+#define THREADGROUP_PTR(T) local T*
+#define CONSTANT_REF(T) constant T&
+#define THREAD_REF(T) private T&
+// Where a barrier or SIMD-group operation is called from: of use to the reference device only.
+#define NPU_SITE_PARAM
+#define NPU_SITE_ARG
+
+npu_u32 npu_as_u32(npu_f32 v);
+npu_f32 npu_as_f32(npu_u32 v);
+
+npu_f32 npu_widen(npu_f32 v);
+npu_f32 npu_widen(npu_f16 v);
+npu_f32 npu_widen(npu_bf16 v);
+template <class T>
+T npu_narrow(npu_f32 v);
+
+npu_f32 npu_exp(npu_f32 v);
+npu_f32 npu_log(npu_f32 v);
+npu_f32 npu_sqrt(npu_f32 v);
+npu_f32 npu_tanh(npu_f32 v);
+
+void npu_barrier();
+npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask);

@@ -1,0 +1,34 @@
+// The kernel dialect in host C++20, for the reference device: device and threadgroup pointers check every
+// access, barriers and SIMD-group operations switch fibers.
+#pragma once
+
+#include <cmath>
+
+#include "reference/checked_ptr.hpp"
+#include "reference/storage_types.hpp"
+#include "reference/threadgroup.hpp"
+#include "runtime/kernel_params.hpp"
+
+namespace npu::reference {
+
+#define NPU_FUNC inline
+#define DEVICE_PTR(T) CheckedPtr<T>
+#define DEVICE_CAST(T, pointer) checked_cast<T>(pointer)
+#define THREADGROUP_PTR(T) CheckedPtr<T>
+#define CONSTANT_REF(T) const T&
+#define THREAD_REF(T) T&
+// Where a barrier or SIMD-group operation is called from: threads that wait at different places diverge.
+#define NPU_SITE_PARAM , int site = __builtin_LINE()
+#define NPU_SITE_ARG , site
+
+NPU_FUNC npu_f32 npu_exp(npu_f32 v) { return std::exp(v); }
+NPU_FUNC npu_f32 npu_log(npu_f32 v) { return std::log(v); }
+NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return std::sqrt(v); }
+NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return std::tanh(v); }
+
+NPU_FUNC void npu_barrier(int site = __builtin_LINE()) { Threadgroup::current().barrier(site); }
+NPU_FUNC npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask, int site = __builtin_LINE()) {
+  return Threadgroup::current().shuffle_xor(v, mask, site);
+}
+
+}  // namespace npu::reference

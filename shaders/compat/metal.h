@@ -1,0 +1,49 @@
+// The kernel dialect in the Metal Shading Language, 3.1 or later (for bfloat).
+//
+// Compile with MTLMathModeSafe (fastMathEnabled = NO): NaN, infinities and signed zeros must behave as
+// IEEE 754 says.
+#include <metal_stdlib>
+
+typedef uint npu_u32;
+typedef int npu_i32;
+typedef ulong npu_u64;
+typedef long npu_i64;
+typedef uchar npu_u8;
+typedef char npu_i8;
+typedef short npu_i16;
+typedef float npu_f32;
+typedef half npu_f16;
+typedef bfloat npu_bf16;
+
+#define NPU_FUNC inline
+#define DEVICE_PTR(T) device T*
+#define DEVICE_CAST(T, pointer) reinterpret_cast<device T*>(pointer)
+#define THREADGROUP_PTR(T) threadgroup T*
+#define CONSTANT_REF(T) constant T&
+#define THREAD_REF(T) thread T&
+// Where a barrier or SIMD-group operation is called from: of use to the reference device only.
+#define NPU_SITE_PARAM
+#define NPU_SITE_ARG
+
+NPU_FUNC npu_u32 npu_as_u32(npu_f32 v) { return as_type<uint>(v); }
+NPU_FUNC npu_f32 npu_as_f32(npu_u32 v) { return as_type<float>(v); }
+
+// Storage to float32 and back, rounding to nearest even.
+template <class T>
+NPU_FUNC npu_f32 npu_widen(T v) {
+  return float(v);
+}
+template <class T>
+NPU_FUNC T npu_narrow(npu_f32 v) {
+  return T(v);
+}
+
+NPU_FUNC npu_f32 npu_exp(npu_f32 v) { return metal::precise::exp(v); }
+NPU_FUNC npu_f32 npu_log(npu_f32 v) { return metal::precise::log(v); }
+NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return metal::precise::sqrt(v); }
+NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return metal::precise::tanh(v); }
+
+NPU_FUNC void npu_barrier() { metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup); }
+NPU_FUNC npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask) {
+  return metal::simd_shuffle_xor(v, ushort(mask));
+}
