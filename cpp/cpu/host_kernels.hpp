@@ -1,0 +1,38 @@
+// The cpu device's kernels: one factory per kernel record.
+#pragma once
+
+#include <memory>
+
+#include "cpu/kernels/dtype.hpp"
+#include "cpu/kernels/thread_pool.hpp"
+#include "cpu/tile_kernels.hpp"
+#include "runtime/host_device.hpp"
+
+namespace npu::cpu {
+
+// What the kernels of one device share.
+struct CpuContext {
+  ThreadPool& pool;
+  const TileKernels& tiles;
+};
+
+// Each makes a verified dispatch of its kernel ready. The dispatch's views need not outlive the
+// call. Throws Error(kInvalidProgram) for what only looking into the fields shows to be wrong.
+std::unique_ptr<HostKernel> make_conv2d(const DispatchInfo& dispatch, const CpuContext& context);
+std::unique_ptr<HostKernel> make_gemm(const DispatchInfo& dispatch, const CpuContext& context);
+std::unique_ptr<HostKernel> make_max_pool2d(const DispatchInfo& dispatch,
+                                            const CpuContext& context);
+std::unique_ptr<HostKernel> make_avg_pool2d(const DispatchInfo& dispatch,
+                                            const CpuContext& context);
+std::unique_ptr<HostKernel> make_adaptive_avg_pool2d(const DispatchInfo& dispatch,
+                                                     const CpuContext& context);
+std::unique_ptr<HostKernel> make_softmax(const DispatchInfo& dispatch, const CpuContext& context);
+std::unique_ptr<HostKernel> make_reduce(const DispatchInfo& dispatch, const CpuContext& context);
+std::unique_ptr<HostKernel> make_elementwise(const DispatchInfo& dispatch,
+                                             const CpuContext& context);
+
+// The storage type of a type variable's operand, for the convolution, GEMM and pooling library.
+// Throws Error(kInvalidProgram) for another dtype than f32, f16 and bf16.
+DType library_dtype(const DispatchInfo& dispatch, std::size_t operand);
+
+}  // namespace npu::cpu
