@@ -1,0 +1,108 @@
+"""Weights onto the device: source tensors are checked, then recipes make the device weights."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from npu_compiler.dtypes import FLOATING
+from npu_compiler.errors import RecipeError
+from npu_compiler.program.recipes import recipe_sources, run_recipe
+from npu_runtime.buffer import NPUBuffer
+from npu_runtime.convert import Array
+from npu_runtime.errors import InternalError, WeightError
+from npu_runtime.layout import Layout
+from npu_runtime.memory import Memory
+from npu_runtime.names import listed
+from npu_runtime.tensor_files import TensorSource, open_tensors
+from npu_runtime.weight_set import WeightSet
+
+if TYPE_CHECKING:
+    from npu_compiler.compiled_program import CompiledProgram
+
+    from npu_runtime.device import Device
+
+# Buffers of BatchNorm that a state_dict holds and inference has no use for.
+_IGNORED_SUFFIX = "num_batches_tracked"
+Progress = Callable[[int, int], None]
+
+
+def load_weights(
+    source: str | os.PathLike[str] | Mapping[str, Any],
+    program: CompiledProgram,
+    device: Device,
+    *,
+    strict: bool = True,
+    progress: Progress | None = None,
+) -> WeightSet:
+    """The device weights of a program, from a state_dict in a file or in memory.
+
+    ``source`` is a safetensors path, a directory with ``model.safetensors.index.json`` (or that
+    index), or a dict of arrays or torch tensors, by state_dict key in the model's own shapes.
+    Floating tensors may be of any floating dtype. Files are mapped and read tensor by tensor.
+    With ``strict`` (the default) a tensor that the model does not have is an error. ``progress``
+    is called with (weights done, weights in all).
+
+    Raises FileError for a file that is missing, damaged or not safetensors, WeightError for
+    tensors that are missing, unknown or of the wrong shape or dtype; both before anything is
+    uploaded.
+    """
+    tensors = open_tensors(source)
+    check_weights(tensors, program, strict=strict)
+    buffers: dict[str, NPUBuffer] = {}
+    for index, spec in enumerate(program.weight_specs):
+        recipe = program.weight_recipes[spec.name]
+        arrays = {name: tensors.get(name) for name in recipe_sources(recipe)}
+        try:
+            made = run_recipe(recipe, arrays, spec.name)
+        except RecipeError as error:
+            raise WeightError(f"{tensors.label}: {error}") from error
+        buffers[spec.name] = _upload(made, Layout.of_spec(spec), device, spec.name)
+        if progress is not None:
+            progress(index + 1, len(program.weight_specs))
+    return WeightSet(buffers)
+
+
+def check_weights(tensors: TensorSource, program: CompiledProgram, *, strict: bool = True) -> None:
+    """Raise one WeightError that lists all that is missing, unknown, misshapen or mistyped."""
+    given = set(tensors.names())
+    wanted = {t.name: t for t in program.source_tensors}
+    problems = []
+    missing = [name for name in wanted if name not in given]
+    if missing:
+        problems.append(f"missing {listed(missing)}")
+    for name, want in wanted.items():
+        if name not in given:
+            continue
+        shape, dtype = tensors.describe(name)
+        if shape != tuple(want.shape):
+            problems.append(f"{name!r} has shape {list(shape)}, not {list(want.shape)}")
+        elif dtype != want.dtype and not (dtype in FLOATING and want.dtype in FLOATING):
+            problems.append(f"{name!r} has dtype {dtype}, not {want.dtype}")
+    if strict:
+        known = wanted.keys() | set(program.weight_name_mapping.values())
+        extra = [n for n in given - known if n.rpartition(".")[2] != _IGNORED_SUFFIX]
+        if extra:
+            problems.append(f"unknown {listed(sorted(extra))} (strict=False allows them)")
+    if problems:
+        shown = problems[:8]
+        more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
+        raise WeightError(
+            f"{tensors.label} does not fit {program.model_name!r}: {'; '.join(shown)}{more}"
+        )
+
+
+def _upload(array: Array, layout: Layout, device: Device, name: str) -> NPUBuffer:
+    """A weight in device memory: the array's own memory where the device can take it."""
+    expected = (layout.alloc_shape, layout.dtype)
+    if (array.shape, array.dtype) != expected:
+        raise InternalError(
+            f"weight {name!r}: its recipe makes {array.dtype}{list(array.shape)}, "
+            f"the program declares {layout}"
+        )
+    if array.nbytes == layout.nbytes:
+        return NPUBuffer(Memory(device.native.wrap(array)), layout, device)
+    native = device.native.allocate(layout.nbytes)
+    native.upload(0, array)
+    return NPUBuffer(Memory(native), layout, device)

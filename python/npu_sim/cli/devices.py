@@ -1,0 +1,31 @@
+"""``npu-sim devices``: what programs can run on here."""
+
+from __future__ import annotations
+
+from npu_sim.cli.common import JsonOption, print_json, stdout
+
+
+def devices_command(json: JsonOption = False) -> None:
+    """List the devices of this machine, the one that is used by default first.
+
+    \b
+    Examples:
+      npu-sim devices
+      NPU_SIM_DEVICE=reference npu-sim run model.npubin -w model.safetensors -i x=x.npy
+    """
+    from npu_runtime.device import Device, available_devices
+
+    default = Device().kind
+    rows = [
+        {"kind": kind, "name": Device(kind).name, "default": kind == default}
+        for kind in available_devices()
+    ]
+    if json:
+        print_json({"devices": rows})
+        return
+    from rich.table import Table
+
+    table = Table("device", "name", "", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(str(row["kind"]), str(row["name"]), "default" if row["default"] else "")
+    stdout().print(table)

@@ -1,0 +1,46 @@
+"""What is in a program, as plain data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from npu_compiler.compiled_program import CompiledProgram
+
+
+def summarize(program: CompiledProgram) -> dict[str, Any]:
+    """Inputs, outputs, dispatches per kernel, memory and weights. Bytes and floating-point operations."""
+    kernels: dict[str, dict[str, Any]] = {}
+    for call in program.kernel_calls:
+        row = kernels.setdefault(
+            call.kernel_name, {"name": call.kernel_name, "dispatches": 0, "flops": 0, "bytes": 0}
+        )
+        row["dispatches"] += 1
+        row["flops"] += call.flops
+        row["bytes"] += call.bytes
+    return {
+        "model_name": program.model_name,
+        "compute_dtype": program.compute_dtype,
+        "inputs": [_tensor(s) for s in program.input_specs],
+        "outputs": [_tensor(s) for s in program.output_specs],
+        "num_dispatches": len(program.kernel_calls),
+        "kernels": sorted(kernels.values(), key=lambda row: -row["flops"]),
+        "flops": sum(call.flops for call in program.kernel_calls),
+        "arena_bytes": program.arena_bytes,
+        "arena_lower_bound_bytes": program.arena_lower_bound_bytes,
+        "num_weights": len(program.weight_specs),
+        "weight_bytes": sum(spec.size_bytes for spec in program.weight_specs),
+        "num_source_tensors": len(program.source_tensors),
+        "metadata": dict(program.metadata),
+    }
+
+
+def _tensor(spec: Any) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "shape": list(spec.shape),
+        "ir_dtype": spec.ir_dtype,
+        "dtype": spec.dtype,
+        "alloc_shape": list(spec.alloc_shape),
+        "layout": spec.layout,
+    }
