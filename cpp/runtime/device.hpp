@@ -85,6 +85,7 @@ class Device {
   // What is not writable is never written: a run refuses it as an output.
   virtual BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner,
                          bool writable = true) = 0;
+  // The device must outlive the executable.
   virtual std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) = 0;
 };
 
