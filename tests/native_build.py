@@ -1,0 +1,44 @@
+"""Builds the C++ test programs for pytest: once per configuration, incrementally, under build/."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@functools.cache
+def native_program(target: str, *, sanitize: bool = False) -> Path:
+    """The path of the built executable ``target``; with ``sanitize`` built for address and undefined-behaviour checks.
+
+    Raises RuntimeError with the compiler's output when the build fails.
+    """
+    build = ROOT / "build" / ("tests-asan" if sanitize else "tests")
+    bin_dir = Path(sys.executable).parent
+    cmake = str(bin_dir / "cmake")
+    configure = [
+        cmake,
+        "-G",
+        "Ninja",
+        f"-DCMAKE_MAKE_PROGRAM={bin_dir / 'ninja'}",
+        f"-DPython_EXECUTABLE={sys.executable}",
+        "-DNPU_SIM_PYTHON=OFF",
+        "-DNPU_SIM_BUILD_TESTS=ON",
+        "-DNPU_SIM_WERROR=ON",
+        f"-DNPU_SIM_SANITIZE={'ON' if sanitize else 'OFF'}",
+        # -O1 keeps the sanitized kernels fast enough to run; the plain build is a release build.
+        f"-DCMAKE_BUILD_TYPE={'' if sanitize else 'Release'}",
+        f"-DCMAKE_CXX_FLAGS={'-O1' if sanitize else ''}",
+        "-S",
+        str(ROOT),
+        "-B",
+        str(build),
+    ]
+    for command in (configure, [cmake, "--build", str(build), "--target", target]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    return next(p for p in build.rglob(target) if p.is_file())
