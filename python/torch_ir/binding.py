@@ -105,7 +105,9 @@ def split_arguments(
 class _Lists:
     """Reads the sizes and masks of a node's tensor lists, checking them against the schema."""
 
-    def __init__(self, name: str, schema: OpSchema, attrs: Mapping[str, Any]) -> None:
+    def __init__(
+        self, name: str, schema: OpSchema, num_inputs: int, attrs: Mapping[str, Any]
+    ) -> None:
         self.name = name
         self.sizes: list[int] = attrs.get(TENSOR_LIST_SIZES, [])
         self.masks: list[list[bool]] | None = attrs.get(TENSOR_LIST_NONE_MASKS)
@@ -138,6 +140,13 @@ class _Lists:
                     f"each tensor list (sizes {self.sizes}), found {self.masks!r}"
                 )
 
+        absent = sum(map(sum, self.masks)) if self.masks is not None else 0
+        if sum(self.sizes) - absent > num_inputs:
+            raise ValidationError(
+                f"node {name!r}: {TENSOR_LIST_SIZES} {self.sizes} need more tensors than the node's "
+                f"{num_inputs} inputs"
+            )
+
     def next_mask(self) -> list[bool] | None:
         """Return the mask of the next list, or None where no list is left."""
         if self.used == len(self.sizes):
@@ -166,7 +175,7 @@ def bind_arguments(
                 f"node {name!r}: {schema.op_type} has no argument {key!r}; its arguments are "
                 f"{sorted(known)}"
             )
-    lists = _Lists(name, schema, attrs)
+    lists = _Lists(name, schema, num_inputs, attrs)
     next_input = 0
     positional: list[Any] = []
     by_keyword: dict[str, Any] = {}

@@ -56,7 +56,11 @@ def constant_from_dict(name: str, data: Any) -> torch.Tensor:
         SerializationError: the data does not fit the dtype and shape.
     """
     reader = Reader(data, f"constant {name!r}")
-    dtype = dtype_from_name(reader.text("dtype"))
+    dtype_text = reader.text("dtype")
+    try:
+        dtype = dtype_from_name(dtype_text)
+    except SerializationError as error:
+        raise SerializationError(f"constant {name!r}: {error}") from error
     values = data.get("data")
     if "data" not in data:
         raise SerializationError(f"constant {name!r}: missing field 'data'")

@@ -3,6 +3,7 @@ node."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from .attrs import dtype_from_name
@@ -13,6 +14,8 @@ from .registry import is_registered
 from .schema import op_schema
 
 __all__ = ["validate_ir"]
+
+_MAX_ELEMENTS = 2**48
 
 
 def validate_ir(ir: IR, check_shapes: bool = False) -> bool:
@@ -72,6 +75,10 @@ def _check_tensor(where: str, tensor: TensorMeta) -> None:
                 f"{where} {tensor.name!r}: dimension {index} is {size!r}; sizes must be integers "
                 ">= 0"
             )
+    if math.prod(tensor.shape) > _MAX_ELEMENTS or max(tensor.shape, default=0) > _MAX_ELEMENTS:
+        raise ValidationError(
+            f"{where} {tensor.name!r}: shape {list(tensor.shape)} has more elements than any memory"
+        )
     try:
         dtype_from_name(tensor.dtype)
     except SerializationError as error:

@@ -1,0 +1,290 @@
+"""JSON round trips, and what the reader does with JSON that is wrong in any one place."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.torch_ir.models import DeepResNet, randomize
+from torch import nn
+
+from torch_ir import (
+    IR,
+    IRSerializer,
+    SerializationError,
+    TorchIRError,
+    ValidationError,
+    deserialize_ir,
+    dict_to_ir,
+    extract_ir,
+    ir_to_dict,
+    load_ir,
+    save_ir,
+    serialize_ir,
+    validate_ir,
+)
+
+
+@pytest.fixture(scope="module")
+def ir() -> IR:
+    return extract_ir(
+        randomize(DeepResNet(channels=8, blocks=1)), torch.randn(1, 3, 8, 8), model_name="small"
+    )
+
+
+@pytest.fixture(scope="module")
+def rich() -> dict[str, Any]:
+    """An IR dict with every optional part: constants, tied weights, signature, lists, sources."""
+
+    class Rich(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = nn.Linear(2, 2)
+            self.b = nn.Linear(2, 2)
+            self.b.weight = self.a.weight
+
+        def forward(self, pair: Any, n: int) -> Any:
+            x, y = pair["x"], pair["y"]
+            x, y = torch.cat([x, y]).masked_fill(x[:1] > 0, float("-inf")).split(2)
+            return {"z": self.b(self.a(x)) + torch.tensor([1.0, 2.0]) * n, "n": n, "y": y}
+
+    inputs = ({"x": torch.randn(2, 2), "y": torch.randn(2, 2)}, 3)
+    found = ir_to_dict(extract_ir(randomize(Rich()), inputs))
+    assert found.keys() >= {"constants", "tied_weights", "signature"}
+    return found
+
+
+def test_json_layout(ir: IR) -> None:
+    data = json.loads(serialize_ir(ir))
+    assert data == ir_to_dict(ir) == ir.to_dict()
+    assert list(data) == [
+        "format_version",
+        "model_name",
+        "pytorch_version",
+        "graph_inputs",
+        "graph_outputs",
+        "weights",
+        "weight_name_mapping",
+        "nodes",
+    ]
+    assert data["model_name"] == "small"
+    assert data["graph_inputs"] == [{"name": "x", "shape": [1, 3, 8, 8], "dtype": "float32"}]
+    assert data["graph_outputs"] == [{"name": "linear", "shape": [1, 10], "dtype": "float32"}]
+    node = data["nodes"][1]
+    assert node["op_type"] == "aten.batch_norm.default"
+    assert node["inputs"][0] == {
+        "name": "conv2d",
+        "shape": [1, 8, 8, 8],
+        "dtype": "float32",
+        "producer_node": "conv2d",
+        "producer_output_idx": 0,
+    }
+    assert node["outputs"] == [{"name": "batch_norm", "shape": [1, 8, 8, 8], "dtype": "float32"}]
+    assert set(node["attrs"]) == {"training", "momentum", "eps", "cudnn_enabled"}
+
+
+def test_save_and_load(ir: IR, tmp_path: Path) -> None:
+    ir.save(tmp_path / "a.json")
+    save_ir(ir, str(tmp_path / "b.json"))
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert IR.load(tmp_path / "a.json") == load_ir(tmp_path / "b.json") == ir
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "b.json"]
+    assert IR.from_dict(ir.to_dict()) == ir
+
+
+def test_str_is_readable(ir: IR) -> None:
+    text = str(ir)
+    assert "small" in text and "conv2d: float32[1, 8, 8, 8] = aten.conv2d.default(x, " in text
+    assert "nodes=" in repr(ir)
+
+
+def test_attributes_survive_json_exactly() -> None:
+    class Attrs(nn.Module):
+        def forward(self, x: torch.Tensor) -> Any:
+            return (
+                x.masked_fill(x > 0, float("-inf")),
+                x.to(torch.bfloat16, memory_format=torch.channels_last),
+                torch.full((2,), float("nan"), dtype=torch.float64, device="cpu"),
+                x.clone(memory_format=torch.contiguous_format),
+                torch.nan_to_num(x, nan=0.1, posinf=float("inf")),
+                x * complex(1.5, float("inf")),
+                torch.zeros(2, layout=torch.strided),
+                torch.nn.functional.gelu(x, approximate="tanh"),
+                torch.div(x, 3, rounding_mode="floor"),
+                x + 1e-45,
+                torch.full((1,), 2**62 + 1),
+                x.sum(dim=(0, -1), keepdim=True),
+            )
+
+    ir = extract_ir(Attrs().eval(), torch.randn(1, 2, 3, 3))
+    read = deserialize_ir(serialize_ir(ir))
+    for left, right in zip(ir.nodes, read.nodes, strict=True):
+        assert repr(left.attrs) == repr(right.attrs)
+    assert "NaN" not in serialize_ir(ir) and "Infinity" not in serialize_ir(ir)
+    attrs = {node.op_type: node.attrs for node in read.nodes}
+    assert attrs["aten.masked_fill.Scalar"] == {"value": float("-inf")}
+    assert attrs["aten.gelu.default"] == {"approximate": "tanh"}
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nothing.json"):
+        load_ir(tmp_path / "nothing.json")
+
+
+def test_a_directory_is_not_an_ir(tmp_path: Path, ir: IR) -> None:
+    with pytest.raises(SerializationError, match=tmp_path.name):
+        load_ir(tmp_path)
+    with pytest.raises(SerializationError, match="cannot write"):
+        save_ir(ir, tmp_path / "no" / "such" / "dir.json")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "null",
+        "[]",
+        "3",
+        '"text"',
+        "\xff\xfe",
+        "[" * 100_000,
+        '{"model_name": NaN}',
+        "1" * 5000,
+    ],
+    ids=lambda text: repr(text[:8]),
+)
+def test_broken_json(text: str, tmp_path: Path) -> None:
+    with pytest.raises(SerializationError):
+        deserialize_ir(text)
+    path = tmp_path / "bad.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(SerializationError, match=r"bad\.json"):
+        load_ir(path)
+
+
+def test_an_invalid_ir_is_not_written(ir: IR, tmp_path: Path) -> None:
+    path = tmp_path / "kept.json"
+    save_ir(ir, path)
+    kept = path.read_bytes()
+    broken = copy.deepcopy(ir)
+    broken.nodes[0].op_type = "aten.nothing.default"
+    with pytest.raises(ValidationError):
+        save_ir(broken, path)
+    assert path.read_bytes() == kept
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.json"]
+
+
+def test_serializer_without_validation(ir: IR) -> None:
+    broken = copy.deepcopy(ir)
+    broken.nodes[0].op_type = "mylib.unknown.default"
+    loose = IRSerializer(validate=False)
+    assert loose.deserialize(loose.serialize(broken)) == broken
+    with pytest.raises(ValidationError, match=r"conv2d.*mylib\.unknown"):
+        deserialize_ir(loose.serialize(broken))
+
+
+def test_format_versions(ir: IR) -> None:
+    data = ir_to_dict(ir)
+    assert dict_to_ir({**data, "format_version": "1.9"}) == ir
+    del data["format_version"]
+    assert dict_to_ir(data) == ir
+    for version in ("2.0", "0.9", "new", "", "1.x"):
+        with pytest.raises(SerializationError, match="format_version"):
+            dict_to_ir({**data, "format_version": version})
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value inside a JSON structure."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for key, item in value.items():
+            found += _places(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += _places(item, (*path, index))
+    return found
+
+
+def _parent(data: Any, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        data = data[key]
+    return data
+
+
+JUNK = (None, True, -1, 3, 1.5, "junk", [], {}, [None], {"junk": 1}, 10**30)
+
+
+def test_any_one_wrong_value_is_a_typed_error_or_still_valid(rich: dict[str, Any]) -> None:
+    """Every value of a file replaced by junk, or removed: a TorchIRError or a consistent IR."""
+    text = json.dumps(rich)
+    refused = 0
+    places = _places(rich)
+    for number, path in enumerate(places):
+        for junk in (*JUNK[number % 3 :: 3], "remove"):
+            data = json.loads(text)
+            parent = _parent(data, path)
+            if junk == "remove":
+                del parent[path[-1]]
+            else:
+                parent[path[-1]] = junk
+            try:
+                read = dict_to_ir(data)
+                validate_ir(read)
+                serialize_ir(read)
+            except TorchIRError:
+                refused += 1
+    assert refused > len(places)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("nodes"), "nodes"),
+        (lambda d: d["nodes"][0].pop("name"), r"nodes\[0\].*name"),
+        (lambda d: d["nodes"][0].update(inputs=3), r"conv2d.*inputs.*list"),
+        (lambda d: d["nodes"][0].update(attrs=[]), r"conv2d.*attrs.*object"),
+        (lambda d: d["nodes"][0]["inputs"][0].update(shape="1x3"), r"conv2d.*shape"),
+        (lambda d: d["nodes"][0]["outputs"][0].update(shape=[-1, 2]), r"conv2d.*shape\[0\].*-1"),
+        (lambda d: d["nodes"][0]["outputs"][0].update(shape=[1.0]), r"conv2d.*shape\[0\].*1.0"),
+        (lambda d: d["nodes"][0].update(attrs={"stride": {"a": 1}}), r"conv2d.*stride"),
+        (lambda d: d["weight_name_mapping"].update(p_x=3), "p_x"),
+        (lambda d: d.update(model_name=None), "model_name"),
+    ],
+)
+def test_messages_name_the_place(ir: IR, change: Any, message: str) -> None:
+    data = json.loads(serialize_ir(ir))
+    change(data)
+    with pytest.raises(SerializationError, match=message):
+        dict_to_ir(data)
+
+
+@pytest.mark.parametrize(
+    "constant",
+    [
+        {"data": [1, 2], "dtype": "nothing", "shape": [2]},
+        {"data": [1, 2], "dtype": "float32", "shape": [3]},
+        {"data": [1, [2]], "dtype": "float32", "shape": [2]},
+        {"data": [300], "dtype": "uint8", "shape": [1]},
+        {"data": [1.5], "dtype": "int64", "shape": [1]},
+        {"data": [1], "dtype": "bool", "shape": [1]},
+        {"data": ["x"], "dtype": "float32", "shape": [1]},
+        {"data": [1.0], "dtype": "complex64", "shape": [1]},
+        {"data": None, "dtype": "float32", "shape": []},
+        {"data": [2**70], "dtype": "int64", "shape": [1]},
+        {"data": [], "dtype": "float32", "shape": [0, 10**30]},
+        {"dtype": "float32", "shape": []},
+        [1, 2],
+    ],
+    ids=str,
+)
+def test_bad_constants(rich: dict[str, Any], constant: Any) -> None:
+    data = copy.deepcopy(rich)
+    name = next(iter(data["constants"]))
+    data["constants"][name] = constant
+    with pytest.raises(SerializationError, match=name):
+        dict_to_ir(data)
