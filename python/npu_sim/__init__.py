@@ -5,7 +5,11 @@ from __future__ import annotations
 
 def __getattr__(name: str) -> str:
     if name == "__version__":
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        return version("npu-sim")
+        try:
+            return version("npu-sim")
+        except PackageNotFoundError:
+            # Imported from a source tree that no pip has seen.
+            return "0+uninstalled"
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

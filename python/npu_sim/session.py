@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from npu_compiler.compiled_program import CompiledProgram
 from numpy.typing import NDArray
 
-from npu_compiler.compiled_program import CompiledProgram
 from npu_runtime import Device, Executor, load_weights
+from npu_runtime.errors import FileError
 from npu_runtime.weight_set import WeightSet
 from npu_sim.errors import UsageError
 
@@ -29,7 +30,7 @@ class Session:
     def open(
         cls, program: Path, weights: Path | None, device: str | None, *, random: bool = False
     ) -> Session:
-        """Load a program and its weights; with ``random``, weights are drawn where no file is given."""
+        """Load a program and its weights; with ``random``, they are drawn where no file is."""
         loaded = CompiledProgram.load(str(program))
         if weights is None and loaded.source_tensors and not random:
             raise UsageError(
@@ -43,7 +44,7 @@ class Session:
 
 
 def random_weights(program: CompiledProgram, seed: int = 0) -> dict[str, NDArray[Any]]:
-    """Weights of the right shapes that keep activations finite, for timing a program without a checkpoint."""
+    """Weights of the right shapes that keep activations finite, to time a program with."""
     draw = np.random.default_rng(seed)
     arrays: dict[str, NDArray[Any]] = {}
     for tensor in program.source_tensors:
@@ -81,8 +82,8 @@ def read_inputs(assignments: Sequence[str]) -> dict[str, NDArray[Any]]:
         try:
             array = np.load(file, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise UsageError(f"{file}: not a .npy file ({error})") from error
+            raise FileError(f"{file}: not a .npy file ({error})") from error
         if not isinstance(array, np.ndarray):
-            raise UsageError(f"{file}: holds several arrays; save one with np.save")
+            raise FileError(f"{file}: holds several arrays; save one with np.save")
         arrays[name] = array
     return arrays

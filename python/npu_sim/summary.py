@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def summarize(program: CompiledProgram) -> dict[str, Any]:
-    """Inputs, outputs, dispatches per kernel, memory and weights. Bytes and floating-point operations."""
+    """Inputs, outputs, dispatches per kernel, memory (bytes) and weights."""
     kernels: dict[str, dict[str, Any]] = {}
     for call in program.kernel_calls:
         row = kernels.setdefault(

@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from npu_sim.cli.bench import bench_command
 from npu_sim.cli.common import Group
 from npu_sim.cli.compile import compile_command
+from npu_sim.cli.demo import demo_command
 from npu_sim.cli.devices import devices_command
 from npu_sim.cli.info import info_command
+from npu_sim.cli.profile import profile_command
 from npu_sim.cli.run import run_command
 
 app = typer.Typer(
@@ -17,7 +20,7 @@ app = typer.Typer(
     cls=Group,
     no_args_is_help=True,
     add_completion=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -25,6 +28,9 @@ app.command("devices")(devices_command)
 app.command("compile")(compile_command)
 app.command("info")(info_command)
 app.command("run")(run_command)
+app.command("profile")(profile_command)
+app.command("bench")(bench_command)
+app.command("demo")(demo_command)
 
 
 def _print_version(wanted: bool) -> None:
@@ -38,7 +44,10 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print it.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
     ] = False,
 ) -> None:
     """Compile PyTorch models for an NPU and run them on the GPU or CPU at hand.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from npu_sim.errors import NpuSimError
+from npu_sim.errors import NpuSimError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -63,7 +63,7 @@ InputOption = Annotated[
 
 
 class Group(TyperGroup):
-    """Commands whose expected errors become one line on stderr and exit status 1."""
+    """Commands whose expected errors become one line on stderr and status 1 (2: usage)."""
 
     def invoke(self, ctx: typer.Context) -> Any:  # type: ignore[override]
         """Run the command."""
@@ -75,7 +75,7 @@ class Group(TyperGroup):
             if not isinstance(error, BrokenPipeError):
                 message = " ".join(describe(error).split())
                 typer.echo(f"npu-sim: error: {message}", err=True)
-            raise typer.Exit(1) from None
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from None
 
 
 def expected_errors() -> tuple[type[Exception], ...]:
@@ -137,6 +137,11 @@ def facts(rows: Sequence[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         typer.echo(f"{name:<{width}}  {value}")
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """The parts of a comma-separated list, each once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def bytes_text(count: float) -> str:

@@ -16,7 +16,9 @@ def compile_command(
     ],
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", metavar="FILE", help="Program to write (.npubin).", show_default=False),
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Program to write (.npubin).", show_default=False
+        ),
     ],
     compute_dtype: Annotated[
         str | None,

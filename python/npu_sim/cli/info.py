@@ -25,6 +25,7 @@ def info_command(program: ProgramArgument, json: JsonOption = False) -> None:
       npu-sim info resnet18.npubin --json | python -m json.tool
     """
     from npu_compiler.compiled_program import CompiledProgram
+
     from npu_sim.summary import summarize
 
     summary = summarize(CompiledProgram.load(str(program)))

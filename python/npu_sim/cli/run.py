@@ -58,8 +58,9 @@ def run_command(
     found = {name: buffer.to_numpy(spec=specs[name]) for name, buffer in results.items()}
     if output is not None:
         # .npz knows no bfloat16: float32 holds every value of it.
+        plain = {n: a if a.dtype.kind in "fiub" else a.astype(np.float32) for n, a in found.items()}
         with output.open("wb") as file:
-            np.savez(file, **{n: _writable(a) for n, a in found.items()})
+            np.savez(file, **plain)
     rows = [
         {
             "name": name,
@@ -89,7 +90,3 @@ def run_command(
         table.add_row(str(row["name"]), str(row["shape"]), str(row["dtype"]), *numbers)
     stdout().print(table)
     typer.echo(f"{session.device.kind}: {seconds * 1e3:.2f} ms")
-
-
-def _writable(array):
-    return array

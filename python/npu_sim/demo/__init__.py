@@ -1,0 +1,1 @@
+"""The demonstration: ResNets from PyTorch to logits on every device, measured against PyTorch."""
