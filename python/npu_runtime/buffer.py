@@ -17,6 +17,7 @@ from npu_runtime.memory import Memory
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import TensorSpec
 
+    from npu_runtime import _native
     from npu_runtime.device import Device
 
 # DLPack's kDLCPU.
@@ -134,9 +135,14 @@ class NPUBuffer:
         return self._device
 
     @property
-    def native(self) -> Any:
+    def native(self) -> _native.Buffer:
         """The native buffer. Valid as long as this object."""
         return self._memory.native
+
+    @property
+    def memory(self) -> Memory:
+        """The piece of memory, which may be shared with the input that an output was written to."""
+        return self._memory
 
     def write(self, array: Any) -> None:
         """Replace the content with an array of the same shape (converted as in ``from_numpy``)."""

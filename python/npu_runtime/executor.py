@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from npu_compiler.program.schema import NONE
 from npu_runtime import _native
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.errors import ArgumentError, WeightError
 from npu_runtime.layout import Layout
-from npu_runtime.memory import Pool
+from npu_runtime.memory import Memory, Pool
 from npu_runtime.names import NamedOutputs, aliases, listed, pick
 from npu_runtime.weight_set import WeightSet
 
@@ -47,6 +48,7 @@ class Executor:
         self._output_names = [spec.name for spec in program.output_specs]
         self._output_aliases = aliases(self._output_names, "output", extra=("logits",))
         self._output_layouts = [Layout.of_spec(spec) for spec in program.output_specs]
+        self._donors = self._native_program.entry_points[0].output_donors
         self._pools = [Pool(device.native, layout.nbytes) for layout in self._output_layouts]
         self._weight_names = [spec.name for spec in program.weight_specs]
         self._weight_layouts = [Layout.of_spec(spec) for spec in program.weight_specs]
@@ -92,8 +94,8 @@ class Executor:
         binding = self._binding(weights)
         arguments = self._arguments(inputs)
         outputs = [
-            NPUBuffer(pool.take(), layout, self._device)
-            for pool, layout in zip(self._pools, self._output_layouts, strict=True)
+            NPUBuffer(self._output_memory(index, arguments), layout, self._device)
+            for index, layout in enumerate(self._output_layouts)
         ]
         times = self._executable.run(
             binding, 0, [a.native for a in arguments], [o.native for o in outputs], profile
@@ -102,6 +104,11 @@ class Executor:
             dict(zip(self._output_names, outputs, strict=True)), self._output_aliases
         )
         return named, times or []
+
+    def _output_memory(self, index: int, arguments: Sequence[NPUBuffer]) -> Memory:
+        """Memory for an output: from the pool, or the input's that the program writes in place."""
+        donor = self._donors[index]
+        return self._pools[index].take() if donor == NONE else arguments[donor].memory
 
     def _arguments(self, inputs: Mapping[str, Any]) -> list[NPUBuffer]:
         """The inputs as buffers in the program's order, every one checked."""

@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from npu_compiler.dtypes import FLOATING
 from npu_compiler.errors import RecipeError
 from npu_compiler.program.recipes import recipe_sources, run_recipe
@@ -101,8 +103,10 @@ def _upload(array: Array, layout: Layout, device: Device, name: str) -> NPUBuffe
             f"weight {name!r}: its recipe makes {array.dtype}{list(array.shape)}, "
             f"the program declares {layout}"
         )
-    if array.nbytes == layout.nbytes:
-        return NPUBuffer(Memory(device.native.wrap(array)), layout, device)
+    # As bytes: the buffer protocol has no word for bfloat16.
+    data = array.reshape(-1).view(np.uint8)
+    if data.nbytes == layout.nbytes:
+        return NPUBuffer(Memory(device.native.wrap(data)), layout, device)
     native = device.native.allocate(layout.nbytes)
-    native.upload(0, array)
+    native.upload(0, data)
     return NPUBuffer(Memory(native), layout, device)
