@@ -143,8 +143,8 @@ class _Lists:
         absent = sum(map(sum, self.masks)) if self.masks is not None else 0
         if sum(self.sizes) - absent > num_inputs:
             raise ValidationError(
-                f"node {name!r}: {TENSOR_LIST_SIZES} {self.sizes} need more tensors than the node's "
-                f"{num_inputs} inputs"
+                f"node {name!r}: {TENSOR_LIST_SIZES} {self.sizes} need more tensors than the "
+                f"node's {num_inputs} inputs"
             )
 
     def next_mask(self) -> list[bool] | None:

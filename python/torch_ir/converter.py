@@ -11,6 +11,7 @@ from .aliasing import placeholders_written
 from .analyzer import GraphAnalyzer, NodeInfo
 from .errors import ConversionError, TorchIRWarning
 from .ir import IR, MUTATES, IRNode
+from .plan import make_plan
 from .registry import custom_converter
 
 __all__ = ["IRConverter", "convert_exported_program"]
@@ -48,7 +49,7 @@ class IRConverter:
             tied_weights=analyzer.get_tied_weights(),
             signature=analyzer.get_signature(),
         )
-        for node, written in placeholders_written(ir).items():
+        for node, written in placeholders_written(ir, make_plan(ir, allow_unknown=True)).items():
             ir.nodes[node].attrs[MUTATES] = sorted(written)
         return ir
 

@@ -16,7 +16,7 @@ from .binding import Slot, bind_arguments
 from .errors import ValidationError
 from .ir import GETITEM, IR, IRNode
 from .registry import custom_executor
-from .schema import ArgKind, OpSchema, op_schema
+from .schema import ArgKind, OpSchema, is_known_op, op_schema
 
 __all__ = ["Plan", "Step", "make_plan"]
 
@@ -101,16 +101,24 @@ def _written_registers(schema: OpSchema, node: IRNode, step: Step) -> tuple[int,
     )
 
 
-def _bind(node: IRNode, registers: dict[str, int]) -> Step:
+def _unknown(inputs: list[torch.Tensor], attrs: dict[str, Any]) -> Any:
+    raise ValidationError("an operator that this process does not know cannot be executed")
+
+
+def _bind(node: IRNode, registers: dict[str, int], allow_unknown: bool) -> Step:
     sources = [registers[tensor.name] for tensor in node.inputs]
     outputs = tuple(registers[tensor.name] for tensor in node.outputs)
     custom = custom_executor(node.op_type)
-    if custom is not None:
-        fills: Any = ((0, tuple(sources)),)
+    opaque = _run_custom(custom) if custom is not None else None
+    if opaque is None and allow_unknown and not is_known_op(node.op_type):
+        opaque = _unknown
+    fills: Any
+    if opaque is not None:
+        fills = ((0, tuple(sources)),)
         return Step(
             node,
             None,
-            _run_custom(custom),
+            opaque,
             [None, node.attrs],
             (),
             fills,
@@ -159,8 +167,11 @@ def _has_slots(values: list[Any]) -> bool:
     return any(isinstance(value, Slot) for value in values)
 
 
-def make_plan(ir: IR) -> Plan:
+def make_plan(ir: IR, allow_unknown: bool = False) -> Plan:
     """Work out the execution plan of a valid IR.
+
+    Args:
+        allow_unknown: accept operators that this process cannot execute, as opaque steps.
 
     Raises:
         ValidationError: an operator is unknown or a node's operands do not fit its schema.
@@ -173,7 +184,7 @@ def make_plan(ir: IR) -> Plan:
     for node in ir.nodes:
         for tensor in node.outputs:
             registers.setdefault(tensor.name, len(registers))
-    steps = [_bind(node, registers) for node in ir.nodes]
+    steps = [_bind(node, registers, allow_unknown) for node in ir.nodes]
     outputs = [registers[tensor.name] for tensor in ir.graph_outputs]
     _plan_frees(steps, outputs)
     used = {tensor.name for node in ir.nodes for tensor in node.inputs}

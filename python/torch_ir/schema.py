@@ -14,8 +14,9 @@ from typing import Any
 import torch
 
 from .errors import ValidationError
+from .ir import GETITEM
 
-__all__ = ["ArgKind", "OpArg", "OpSchema", "op_schema"]
+__all__ = ["ArgKind", "OpArg", "OpSchema", "is_known_op", "op_schema", "read_schema"]
 
 
 class ArgKind(Enum):
@@ -120,3 +121,14 @@ def op_schema(op_type: str) -> OpSchema:
     if any(arg.name == "filename" for arg in found.args):
         raise ValidationError(f"op {op_type!r} is refused: an IR must not open files")
     return found
+
+
+def is_known_op(op_type: str) -> bool:
+    """Whether this process has an operator of this name, or it is the getitem of the IR."""
+    if op_type == GETITEM:
+        return True
+    try:
+        op_schema(op_type)
+    except ValidationError:
+        return False
+    return True

@@ -65,7 +65,7 @@ class InplaceResNet(DeepResNet):
 
 
 class Bottleneck(nn.Module):
-    """A ResNet-50 style stem and bottleneck with stride, downsampling and bias-free convolutions."""
+    """A ResNet-50 style stem and bottleneck: stride, downsampling, convolutions without bias."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -100,7 +100,12 @@ class MLP(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(12, 16), nn.ReLU(), nn.Dropout(0.2), nn.Linear(16, 8), nn.GELU(), nn.Linear(8, 3)
+            nn.Linear(12, 16),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Linear(16, 8),
+            nn.GELU(),
+            nn.Linear(8, 3),
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

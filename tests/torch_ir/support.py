@@ -40,9 +40,9 @@ def _call(model: nn.Module, inputs: Any) -> Any:
 
 
 def check_model(model: nn.Module, inputs: Any) -> IR:
-    """Extract, write, read back, validate, execute: every output must be bitwise that of eager mode.
+    """Extract, write, read back, validate, execute: every output must be bitwise that of eager.
 
-    The model, its weights and the inputs must come out unchanged. Returns the IR that was read back.
+    The model, its weights and the inputs must come out unchanged. Returns the IR as read back.
     """
     before = copy.deepcopy(model.state_dict())
     given = copy.deepcopy(inputs)

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 import torch
-from tests.torch_ir.models import MLP, Bottleneck, DeepResNet, InplaceResNet, randomize
-from tests.torch_ir.support import check_model, ops_of
 from torch import nn
 
+from tests.torch_ir.models import MLP, Bottleneck, DeepResNet, InplaceResNet, randomize
+from tests.torch_ir.support import check_model, ops_of
 from torch_ir import extract_ir
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch_ir.models import DeepResNet, randomize
-from tests.torch_ir.support import assert_same
 from torch import nn
 
+from tests.torch_ir.models import DeepResNet, randomize
+from tests.torch_ir.support import assert_same
 from torch_ir import (
     IR,
     ExecutionError,

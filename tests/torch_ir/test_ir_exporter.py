@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.torch_ir.models import MLP, Bottleneck, randomize
-from tests.torch_ir.support import check_model, ops_of
 from torch import nn
 
 import torch_ir
+from tests.torch_ir.models import MLP, Bottleneck, randomize
+from tests.torch_ir.support import check_model, ops_of
 from torch_ir import (
     ConversionError,
     ExportError,
@@ -172,7 +172,7 @@ def test_a_number_read_from_a_tensor() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * x.sum().item()
 
-    with pytest.raises(ConversionError, match="'item'.*run time"):
+    with pytest.raises(ConversionError, match=r"'item'.*run time"):
         extract_ir(Item().eval(), torch.randn(4))
 
 

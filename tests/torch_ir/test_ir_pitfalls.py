@@ -1,4 +1,4 @@
-"""Graphs that earlier systems got wrong: optional operands, in-place ops, odd inputs and outputs, constants."""
+"""Graphs that earlier systems got wrong: operands, in-place ops, inputs, outputs, constants."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch_ir.models import randomize
-from tests.torch_ir.support import assert_same, check_model, ops_of
 from torch import nn
 
+from tests.torch_ir.models import randomize
+from tests.torch_ir.support import assert_same, check_model, ops_of
 from torch_ir import IRExecutor, extract_ir
 
 
@@ -28,7 +28,7 @@ def check(function: Any, *inputs: Any) -> Any:
     return check_model(Fn(function).eval(), inputs)
 
 
-# --- None and optional operands ------------------------------------------------------------------
+# --- None and optional operands ---------------------------------------------------------------
 
 
 def test_clamp_with_max_only() -> None:
@@ -83,7 +83,7 @@ def test_index_with_none_entries() -> None:
     assert node.attrs["_tensor_list_none_masks"] == [[True, False]]
 
 
-# --- scalars, tensor lists, several outputs ---------------------------------------------------------
+# --- scalars, tensor lists, several outputs ---------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int32, torch.bool])
@@ -137,7 +137,7 @@ def test_max_with_indices() -> None:
     check(lambda x: x.max(dim=1), torch.randn(3, 4))
 
 
-# --- in-place operators -----------------------------------------------------------------------------
+# --- in-place operators -----------------------------------------------------------------------
 
 
 def test_in_place_result_read_through_an_earlier_view() -> None:
@@ -245,7 +245,7 @@ def test_training_batch_norm_does_not_touch_the_weights() -> None:
         assert_same(weights[key], value)
 
 
-# --- inputs and outputs -----------------------------------------------------------------------------
+# --- inputs and outputs -----------------------------------------------------------------------
 
 
 def test_several_inputs_by_position_and_by_name() -> None:
@@ -322,7 +322,7 @@ def test_a_model_without_operators() -> None:
     assert ir.nodes == []
 
 
-# --- weights and constants --------------------------------------------------------------------------
+# --- weights and constants --------------------------------------------------------------------
 
 
 class Tied(nn.Module):
@@ -431,7 +431,7 @@ def test_meta_model_that_makes_its_own_tensors() -> None:
     assert ir == check_model(model, torch.randn(2, 3))
 
 
-# --- higher-order operators -------------------------------------------------------------------------
+# --- higher-order operators -------------------------------------------------------------------
 
 
 class NoGrad(nn.Module):

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch_ir.support import assert_same, check_model, ops_of
 from torch import nn
 
+from tests.torch_ir.support import assert_same, check_model, ops_of
 from torch_ir import (
     ConversionError,
     ExecutionError,
@@ -79,7 +79,7 @@ def test_registered_executor_is_used() -> None:
 def test_registered_executor_must_return_a_list_of_tensors() -> None:
     ir = extract_ir(Sine().eval(), torch.zeros(3))
     register_executor("aten.sin.default")(lambda inputs, attrs: [])
-    with pytest.raises(ExecutionError, match="'sin'.*returned 0 tensors"):
+    with pytest.raises(ExecutionError, match=r"'sin'.*returned 0 tensors"):
         IRExecutor(ir).execute(torch.zeros(3))
 
 

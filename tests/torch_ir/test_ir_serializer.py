@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch_ir.models import DeepResNet, randomize
 from torch import nn
 
+from tests.torch_ir.models import DeepResNet, randomize
 from torch_ir import (
     IR,
     IRSerializer,
@@ -131,7 +131,7 @@ def test_attributes_survive_json_exactly() -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="nothing.json"):
+    with pytest.raises(FileNotFoundError, match=r"nothing.json"):
         load_ir(tmp_path / "nothing.json")
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from tests.torch_ir.models import DeepResNet, randomize
 
+from tests.torch_ir.models import DeepResNet, randomize
 from torch_ir import IR, IRExecutor, IRNode, TensorMeta, ValidationError, extract_ir, validate_ir
 
 

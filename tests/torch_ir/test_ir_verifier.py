@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
-from tests.torch_ir.models import DeepResNet, randomize
-from tests.torch_ir.support import assert_same
 from torch import nn
 
+from tests.torch_ir.models import DeepResNet, randomize
+from tests.torch_ir.support import assert_same
 from torch_ir import IR, VerificationReport, extract_ir, verify_ir, verify_ir_with_state_dict
 
 
@@ -126,7 +126,10 @@ def test_failures_are_reported(ir: IR, tmp_path: Path) -> None:
 
     weights = Scale().state_dict()
     cases: list[tuple[tuple[bool, VerificationReport], str]] = [
-        (verify_ir_with_state_dict(ir, weights, Broken(), torch.ones(3)), "original model.*no luck"),
+        (
+            verify_ir_with_state_dict(ir, weights, Broken(), torch.ones(3)),
+            "original model.*no luck",
+        ),
         (verify_ir_with_state_dict(ir, {}, Scale(), torch.ones(3)), "executing.*scale"),
         (verify_ir_with_state_dict(ir, weights, Scale(), torch.ones(1)), "executing.*shape|3"),
         (verify_ir(ir, tmp_path / "gone.pt", Scale(), torch.ones(3)), "weights.*gone"),

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+
 from tests.torch_ir.models import MLP, randomize
 from tests.torch_ir.support import assert_same
-
 from torch_ir import (
     IR,
     IRExecutor,
@@ -65,7 +65,7 @@ def test_safetensors_and_shards(weights: dict[str, torch.Tensor], tmp_path: Path
     _same(load_weights(index), weights)
 
     index.write_text(json.dumps({"weight_map": {**shards, "more": "part-0.safetensors"}}))
-    with pytest.raises(WeightLoadError, match="'more'.*part-0"):
+    with pytest.raises(WeightLoadError, match=r"'more'.*part-0"):
         load_weights(tmp_path)
     for content in ("[]", "{", '{"weight_map": 3}', '{"weight_map": {"a": "../x.safetensors"}}'):
         index.write_text(content)
