@@ -9,34 +9,49 @@ namespace npu {
 namespace {
 
 // What a recipe step takes; see npu_compiler/program/recipes.py.
+enum class Value { kNone, kEpsilon, kAny };
+
 struct StepRule {
-  bool starts;   // makes a value; the others change the one before
-  bool sources;  // reads source tensors, the first of them always
-  bool args;     // takes a shape or axes
-  bool dtype;    // takes a dtype
-  bool value;    // takes a number
+  bool starts;            // makes a value; the others change the one before
+  std::uint32_t sources;  // bit k: may have source k
+  std::uint32_t needs;    // bit k: must have source k
+  bool args;              // takes a shape or axes
+  bool dtype;             // takes a dtype
+  Value value;
 };
 
 StepRule step_rule(schema::RecipeOp op) {
   switch (op) {
     case schema::RecipeOp::kLoad:
-      return {true, true, false, false, false};
+      return {true, 0b0001, 0b0001, false, false, Value::kNone};
     case schema::RecipeOp::kZeros:
-      return {true, false, true, false, false};
+      return {true, 0, 0, true, false, Value::kNone};
+    case schema::RecipeOp::kFull:
+      return {true, 0, 0, true, false, Value::kAny};
     case schema::RecipeOp::kFoldBnWeight:
-      return {false, true, false, false, true};
+      return {false, 0b1111, 0b1000, false, false, Value::kEpsilon};
     case schema::RecipeOp::kFoldBnBias:
-      return {false, true, false, false, true};
+      return {false, 0b1111, 0b1100, false, false, Value::kEpsilon};
     case schema::RecipeOp::kPermute:
-      return {false, false, true, false, false};
     case schema::RecipeOp::kReshape:
-      return {false, false, true, false, false};
     case schema::RecipeOp::kPad:
-      return {false, false, true, false, false};
+      return {false, 0, 0, true, false, Value::kNone};
     case schema::RecipeOp::kCast:
-      return {false, false, false, true, false};
+      return {false, 0, 0, false, true, Value::kNone};
   }
   return {};
+}
+
+bool value_fits(Value rule, double value) {
+  switch (rule) {
+    case Value::kNone:
+      return value == 0;
+    case Value::kEpsilon:
+      return std::isfinite(value) && value >= 0;
+    case Value::kAny:
+      return true;
+  }
+  return false;
 }
 
 bool is_permutation(std::span<const std::uint32_t> axes) {
@@ -88,20 +103,21 @@ void Verifier::check_recipes() {
     const std::string_view name = schema::kRecipeOpNames[r.op];
     for (std::size_t k = 0; k < std::size(r.sources); ++k) {
       const std::uint32_t source = r.sources[k];
-      if (source == schema::kNone) continue;
-      if (!rule.sources) fail(Kind::kRecipes, i, name, " takes no source tensors");
+      const std::uint32_t bit = 1u << k;
+      if (source == schema::kNone) {
+        if ((rule.needs & bit) != 0) fail(Kind::kRecipes, i, name, " lacks source ", k);
+        continue;
+      }
+      if ((rule.sources & bit) == 0) fail(Kind::kRecipes, i, name, " takes no source ", k);
       if (source >= program_.source_tensors().size()) {
         fail(Kind::kRecipes, i, "source ", k, " is ", source, ", there are ",
              program_.source_tensors().size());
       }
     }
-    if (op == schema::RecipeOp::kLoad && r.sources[0] == schema::kNone) {
-      fail(Kind::kRecipes, i, "load names no source tensor");
-    }
     if (rule.dtype ? schema::find_dtype(r.dtype) == nullptr : r.dtype != 0) {
       fail(Kind::kRecipes, i, "dtype ", r.dtype, " does not fit ", name);
     }
-    if (!std::isfinite(r.value) || (rule.value ? r.value < 0 : r.value != 0)) {
+    if (!value_fits(rule.value, r.value)) {
       fail(Kind::kRecipes, i, "value ", r.value, " does not fit ", name);
     }
     if (r.arg_count > (rule.args ? schema::kMaxRank : 0)) {
@@ -155,7 +171,8 @@ void Verifier::check_weights() {
       const std::uint32_t step = w.recipe_first + k;
       const auto op = static_cast<schema::RecipeOp>(program_.recipes()[step].op);
       if (step_rule(op).starts != (k == 0)) {
-        fail(Kind::kRecipes, step, "a recipe starts with load or zeros, and only starts with it");
+        fail(Kind::kRecipes, step,
+             "a recipe starts with load, zeros or full, and only starts with it");
       }
     }
   }
