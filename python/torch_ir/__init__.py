@@ -44,6 +44,7 @@ from .serializer import (
 )
 from .validate import validate_ir
 from .verifier import VerificationReport, verify_ir, verify_ir_with_state_dict
+from .visualize import generate_op_distribution_pie, ir_to_mermaid
 from .weight_loader import load_weights, load_weights_pt, load_weights_safetensors
 
 __all__ = [
@@ -71,7 +72,9 @@ __all__ = [
     "execute_ir",
     "export_model",
     "extract_ir",
+    "generate_op_distribution_pie",
     "ir_to_dict",
+    "ir_to_mermaid",
     "list_registered_ops",
     "load_ir",
     "load_weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-__all__ = ["MLP", "Bottleneck", "DeepResNet", "InplaceResNet", "randomize"]
+__all__ = ["MLP", "Bottleneck", "DeepResNet", "InplaceResNet", "TransformerBlock", "randomize"]
 
 
 def randomize(model: nn.Module, seed: int = 0) -> nn.Module:
@@ -110,3 +110,33 @@ class MLP(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.layers(x)
+
+
+class TransformerBlock(nn.Module):
+    """Self-attention and a feed-forward network, each with a residual connection and a
+    LayerNorm."""
+
+    def __init__(self, width: int = 64, heads: int = 4) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q_proj = nn.Linear(width, width)
+        self.k_proj = nn.Linear(width, width)
+        self.v_proj = nn.Linear(width, width)
+        self.out_proj = nn.Linear(width, width)
+        self.norm1 = nn.LayerNorm(width)
+        self.ffn = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+        self.norm2 = nn.LayerNorm(width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        batch, length, width = x.shape
+        size = width // self.heads
+        q = self.q_proj(x).view(batch, length, self.heads, size).transpose(1, 2)
+        k = self.k_proj(x).view(batch, length, self.heads, size).transpose(1, 2)
+        v = self.v_proj(x).view(batch, length, self.heads, size).transpose(1, 2)
+        scores = torch.matmul(q, k.transpose(-2, -1)) / size**0.5
+        mixed = torch.matmul(torch.softmax(scores, dim=-1), v)
+        mixed = mixed.transpose(1, 2).contiguous().view(batch, length, width)
+        x = self.norm1(x + self.out_proj(mixed))
+        return self.norm2(x + self.ffn(x))
