@@ -14,9 +14,7 @@ BytesView::BytesView(nb::handle object, bool writable, const char* what) {
   nb::python_error reason;
   throw Error(ErrorCode::kInvalidArgument,
               text(what, ": a C-contiguous ", writable ? "writable " : "",
-                   "object with the buffer protocol is needed (for dtypes that it lacks, such as "
-                   "bfloat16, view the array as uint8): ",
-                   reason.what()));
+                   "object with the buffer protocol is needed: ", reason.what()));
 }
 
 BytesView::~BytesView() { PyBuffer_Release(&view_); }

@@ -132,7 +132,7 @@ void bind_device(nb::module_& m) {
       .def("load", &load, nb::arg("program"), "Makes a program ready to run.")
       .def(
           "__eq__", [](const PyDevice& a, const PyDevice& b) { return a.device == b.device; },
-          nb::is_operator())
+          nb::is_operator(), nb::sig("def __eq__(self, other: object, /) -> bool"))
       .def("__hash__", [](const PyDevice& d) { return std::hash<const void*>()(d.device.get()); });
 
   m.def("available_devices", &device_kinds,

@@ -9,5 +9,6 @@ NB_MODULE(_native, m) {
   npu::bindings::bind_errors(m);
   npu::bindings::bind_program(m);
   npu::bindings::bind_buffer(m);
+  npu::bindings::bind_buffer_protocol(m);
   npu::bindings::bind_device(m);
 }

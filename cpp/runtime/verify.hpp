@@ -44,6 +44,7 @@ class Verifier {
   void check_sources();
   void check_buffers();
   void check_tensors();
+  void check_buffer_sizes();
   // verify_weights.cpp
   void check_source_tensors();
   void check_recipes();

@@ -23,6 +23,7 @@ std::vector<BufferUse> Verifier::run() {
   check_recipes();
   check_weights();
   check_operand_records();
+  check_buffer_sizes();
   check_entry_points();
   return std::move(uses_);
 }
@@ -155,6 +156,21 @@ void Verifier::check_buffers() {
     } else if (b.offset != 0) {
       fail(Kind::kBuffers, i, "offset is ", b.offset, ", it must be 0 for kind ",
            schema::kBufferKindNames[b.kind]);
+    }
+  }
+}
+
+// What a caller allocates for a program is what its views reach, whatever the file says.
+void Verifier::check_buffer_sizes() {
+  const auto buffers = program_.buffers();
+  for (std::size_t i = 0; i < buffers.size(); ++i) {
+    const auto kind = static_cast<schema::BufferKind>(buffers[i].kind);
+    if (kind == schema::BufferKind::kArena || kind == schema::BufferKind::kConstant) continue;
+    const std::uint64_t size =
+        (uses_[i].extent + schema::kAlignment - 1) / schema::kAlignment * schema::kAlignment;
+    if (buffers[i].size != size) {
+      fail(Kind::kBuffers, i, "size is ", buffers[i].size, ", its tensors and operands take ",
+           size);
     }
   }
 }
