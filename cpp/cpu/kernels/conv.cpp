@@ -1,6 +1,7 @@
 // ConvPlan: checks the shape, chooses the algorithm, forwards to it.
 #include "conv.hpp"
 
+#include <cstdlib>
 #include <stdexcept>
 
 #include "conv_impl.hpp"
@@ -25,11 +26,23 @@ void check(const ConvShape& s) {
           "groups must divide both ic and oc");
 }
 
+// Side of the Winograd output tile to use, 0 for the direct method.
+int winograd_tile(const ConvProblem& p) {
+  const ConvShape& s = p.shape;
+  const bool fits = s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
+                    s.dilation_w == 1 && s.groups == 1 && p.layout.x.c == 1;
+  if (!fits || p.dtype == DType::f32) return 0;
+  const char* e = getenv("WTILE");
+  if (e) return atoi(e);
+  return 4;
+}
+
 std::unique_ptr<const ConvPlan::Impl> choose(const ConvProblem& p) {
   const ConvShape& s = p.shape;
   if (s.groups > 1 && s.groups == s.ic && s.groups == s.oc && p.layout.x.c == 1) {
     return make_depthwise_conv(p);
   }
+  if (const int tile = winograd_tile(p); tile > 0) return make_winograd_conv(p, tile);
   return make_direct_conv(p);
 }
 

@@ -59,7 +59,9 @@ class DepthwiseConv final : public ConvPlan::Impl {
       }
       t.depthwise[static_cast<std::size_t>(p_.dtype)](taps, taps_, static_cast<const float*>(args.packed),
                                                       ldw_, s.oc, sums);
-      store_sums(t, sums, ldw_, ox, 1, 0, s.oc, out);
+      const std::int64_t y_offset = out.y_map.base + ox * out.y_map.inner_stride;
+      const std::int64_t residual_offset = out.residual_map.base + ox * out.residual_map.inner_stride;
+      store_sums(t, sums, ldw_, 1, {&y_offset, &residual_offset}, 0, s.oc, out);
     }
   }
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "blocking.hpp"
 #include "conv_impl.hpp"
 #include "panels.hpp"
 
@@ -26,7 +27,7 @@ class DirectConv final : public ConvPlan::Impl {
   void run(const ConvArgs& args) const override;
 
  private:
-  void choose_blocking();
+  void plan_tasks();
   void run_task(const ConvArgs& args, std::int64_t task, std::byte* scratch) const;
   void fill_window_rows(const std::byte* x, std::int64_t oy, std::int64_t rows, std::byte* window) const;
   void lower(const std::byte* window, std::int64_t rows, std::byte* a) const;
@@ -45,9 +46,8 @@ class DirectConv final : public ConvPlan::Impl {
   std::int64_t lda_;              // row of the lowered matrix, in elements of A
   std::int64_t panels_, panel_bytes_;
   std::int64_t window_width_;     // pixels of a padded input row that windows touch
-  std::int64_t rows_per_task_ = 1, row_tasks_ = 1;
-  std::int64_t panels_per_task_ = 1, panel_tasks_ = 1;
-  std::int64_t a_bytes_ = 0, window_bytes_ = 0, worker_bytes_ = 0;
+  Blocking tasks_;
+  std::int64_t a_bytes_ = 0, window_bytes_ = 0, work_bytes_ = 0, worker_bytes_ = 0;
 };
 
 DirectConv::DirectConv(const ConvProblem& problem)
@@ -61,34 +61,34 @@ DirectConv::DirectConv(const ConvProblem& problem)
   panels_ = ceil_div(ocg_, g_.nr);
   panel_bytes_ = panel_bytes(g_, k_padded_);
   window_width_ = std::max<std::int64_t>(0, s.ow - 1) * s.stride_w + (s.kw - 1) * s.dilation_w + 1;
-  choose_blocking();
-  a_bytes_ = round_up((rows_per_task_ * s.ow + g_.row_overread) * lda_ * g_.a_size, 64);
+  plan_tasks();
+  a_bytes_ = round_up((tasks_.max_units * s.ow + g_.row_overread) * lda_ * g_.a_size, 64);
   window_bytes_ =
       pointwise() ? 0
-                  : round_up(window_rows(rows_per_task_) * window_width_ * icg_ * g_.a_size, 64) * g_.a_planes;
-  worker_bytes_ = a_bytes_ + window_bytes_;
+                  : round_up(window_rows(tasks_.max_units) * window_width_ * icg_ * g_.a_size, 64) * g_.a_planes;
+  work_bytes_ = product_workspace_bytes(g_, tasks_.max_units * s.ow, k_padded_);
+  worker_bytes_ = round_up(a_bytes_ + window_bytes_ + work_bytes_, 64);
 }
 
-void DirectConv::choose_blocking() {
+void DirectConv::plan_tasks() {
   const ConvShape& s = p_.shape;
-  const std::int64_t threads = p_.pool->threads();
-  const std::int64_t l2 = cache_sizes().l2;
-  const std::int64_t images = std::max<std::int64_t>(1, s.n * s.groups);
+  const CacheSizes caches = cache_sizes();
   const std::int64_t row_bytes = std::max<std::int64_t>(1, s.ow * lda_ * g_.a_size);
-  // The lowered rows should stay in L2 while the panels pass by ...
-  std::int64_t rows = std::clamp<std::int64_t>(l2 / 2 / row_bytes, 1, std::max<std::int64_t>(1, s.oh));
-  // ... and there should be a few tasks per thread, of a few tiles each.
-  const std::int64_t min_rows = std::max<std::int64_t>(1, ceil_div(4 * g_.max_rows, std::max<std::int64_t>(1, s.ow)));
-  const std::int64_t wanted = ceil_div(4 * threads, images);
-  rows = std::min(rows, std::max(min_rows, s.oh / wanted));
-  row_tasks_ = ceil_div(s.oh, rows);
-  rows_per_task_ = row_tasks_ > 0 ? ceil_div(s.oh, row_tasks_) : 1;
-  row_tasks_ = ceil_div(s.oh, rows_per_task_);
-  // Too few of them: split the output channels too, at the price of lowering the rows once per part.
-  const std::int64_t tasks = std::max<std::int64_t>(1, images * row_tasks_);
-  panel_tasks_ = tasks >= 2 * threads ? 1 : std::min(panels_, ceil_div(2 * threads, tasks));
-  panels_per_task_ = ceil_div(panels_, panel_tasks_);
-  panel_tasks_ = ceil_div(panels_, panels_per_task_);
+  const double k_bytes = static_cast<double>(k_padded_ * g_.a_size * g_.a_planes);
+  BlockingProblem b;
+  b.units = s.oh;
+  b.rows_per_unit = s.ow;
+  b.instances = s.n * s.groups;
+  b.panels = panels_;
+  b.max_units = std::clamp<std::int64_t>(caches.l2 / 2 / row_bytes, 1, std::max<std::int64_t>(1, s.oh));
+  b.threads = p_.pool->threads();
+  b.tile_rows = g_.max_rows;
+  b.lower_cost = k_bytes / 20 + (pointwise() ? 10.0 : 10.0 * static_cast<double>(s.kh));
+  b.product_cost = static_cast<double>(k_padded_ * g_.nr) / g_.macs_per_cycle;
+  // Weights that do not fit L2 beside the rows come from further out for every task.
+  const bool outside = panels_ * panel_bytes_ > caches.l2 / 2;
+  b.panel_cost = static_cast<double>(panel_bytes_) / (outside ? 10.0 : 64.0);
+  tasks_ = choose_blocking(b);
 }
 
 void DirectConv::pack_weights(const void* w, void* packed) const {
@@ -104,8 +104,9 @@ void DirectConv::pack_weights(const void* w, void* packed) const {
 
 void DirectConv::run(const ConvArgs& args) const {
   const ConvShape& s = p_.shape;
-  if (s.ow == 0) return;
-  p_.pool->parallel_for(s.n * s.groups * row_tasks_ * panel_tasks_, [&](std::int64_t task, int worker) {
+  if (s.oh == 0 || s.ow == 0) return;
+  const std::int64_t tasks = s.n * s.groups * tasks_.unit_tasks * tasks_.panel_tasks;
+  p_.pool->parallel_for(tasks, [&](std::int64_t task, int worker) {
     run_task(args, task, static_cast<std::byte*>(args.scratch) + worker * worker_bytes_);
   });
 }
@@ -113,12 +114,14 @@ void DirectConv::run(const ConvArgs& args) const {
 void DirectConv::run_task(const ConvArgs& args, std::int64_t task, std::byte* scratch) const {
   const ConvShape& s = p_.shape;
   // Panels vary slowest, so that threads working side by side share the same weights.
-  const std::int64_t row_task = task % row_tasks_;
-  const std::int64_t n = task / row_tasks_ % s.n;
-  const std::int64_t group = task / (row_tasks_ * s.n) % s.groups;
-  const std::int64_t panel = task / (row_tasks_ * s.n * s.groups) * panels_per_task_;
-  const std::int64_t oy = row_task * rows_per_task_;
-  const std::int64_t rows = std::min(rows_per_task_, s.oh - oy);
+  const std::int64_t part = task % tasks_.unit_tasks;
+  const std::int64_t n = task / tasks_.unit_tasks % s.n;
+  const std::int64_t group = task / (tasks_.unit_tasks * s.n) % s.groups;
+  const std::int64_t panel_part = task / (tasks_.unit_tasks * s.n * s.groups);
+  const std::int64_t oy = s.oh * part / tasks_.unit_tasks;
+  const std::int64_t rows = s.oh * (part + 1) / tasks_.unit_tasks - oy;
+  const std::int64_t panel = panels_ * panel_part / tasks_.panel_tasks;
+  const std::int64_t panels = panels_ * (panel_part + 1) / tasks_.panel_tasks - panel;
 
   const Strides4& xs = p_.layout.x;
   const std::byte* x = element(args.x, p_.dtype, n * xs.n + group * icg_ * xs.c);
@@ -136,7 +139,8 @@ void DirectConv::run_task(const ConvArgs& args, std::int64_t task, std::byte* sc
                          k_padded_,
                          static_cast<const std::byte*>(args.packed) + (group * panels_ + panel) * panel_bytes_,
                          panel_bytes_,
-                         std::min(panels_per_task_ * g_.nr, ocg_ - column)};
+                         std::min(panels * g_.nr, ocg_ - column),
+                         scratch + a_bytes_ + window_bytes_};
   const KernelTable& t = *p_.kernels;
   if (t.enter != nullptr) t.enter();
   multiply_panels(t, g_, block, output_at(args, n, oy, group * ocg_ + column));

@@ -50,7 +50,7 @@ class ConvPlan::Impl {
 };
 
 std::unique_ptr<const ConvPlan::Impl> make_direct_conv(const ConvProblem& problem);
-std::unique_ptr<const ConvPlan::Impl> make_winograd_conv(const ConvProblem& problem);
+std::unique_ptr<const ConvPlan::Impl> make_winograd_conv(const ConvProblem& problem, int tile);
 std::unique_ptr<const ConvPlan::Impl> make_depthwise_conv(const ConvProblem& problem);
 
 }  // namespace npu::cpu

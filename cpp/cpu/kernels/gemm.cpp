@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "blocking.hpp"
 #include "cpu_features.hpp"
 #include "kernel_table.hpp"
 #include "panel_product.hpp"
@@ -57,8 +58,8 @@ class GemmPlan::Impl {
   std::int64_t scratch_bytes_ = 0;
   // Panels:
   std::int64_t k_padded_ = 0, lda_ = 0, panels_ = 0, panel_bytes_ = 0, panels_bytes_ = 0;
-  std::int64_t rows_per_task_ = 1, row_tasks_ = 1, panels_per_task_ = 1, panel_tasks_ = 1;
-  std::int64_t worker_bytes_ = 0;
+  std::int64_t a_bytes_ = 0, worker_bytes_ = 0;
+  Blocking tasks_;
   // Dots:
   std::int64_t columns_per_task_ = 1, column_tasks_ = 1, ldx_ = 0;
 };
@@ -108,22 +109,23 @@ void GemmPlan::Impl::plan_panels() {
   panel_bytes_ = panel_bytes(g_, k_padded_);
   panels_bytes_ = w_batches_ * panels_ * panel_bytes_;
 
-  const std::int64_t threads = pool_.threads();
-  const std::int64_t batch = std::max<std::int64_t>(1, s_.batch);
+  // As in convolution, the lowered rows should stay in L2 while the panels pass by.
+  const CacheSizes caches = cache_sizes();
   const std::int64_t row_bytes = lda_ * g_.a_size;
-  // As in convolution: rows that fit L2, a few tasks per thread, columns split when rows are too few.
-  std::int64_t rows = std::clamp<std::int64_t>(cache_sizes().l2 / 2 / row_bytes, g_.max_rows, 16 * g_.max_rows);
-  rows = std::min(rows, std::max<std::int64_t>(4 * g_.max_rows, ceil_div(s_.m * batch, 4 * threads)));
-  rows = std::clamp<std::int64_t>(rows, 1, std::max<std::int64_t>(1, s_.m));
-  row_tasks_ = ceil_div(s_.m, rows);
-  rows_per_task_ = row_tasks_ > 0 ? ceil_div(s_.m, row_tasks_) : 1;
-  row_tasks_ = ceil_div(s_.m, rows_per_task_);
-  const std::int64_t tasks = std::max<std::int64_t>(1, batch * row_tasks_);
-  panel_tasks_ = tasks >= 4 * threads ? 1 : std::clamp<std::int64_t>(ceil_div(4 * threads, tasks), 1, std::max<std::int64_t>(1, panels_));
-  panels_per_task_ = std::max<std::int64_t>(1, ceil_div(panels_, panel_tasks_));
-  panel_tasks_ = ceil_div(panels_, panels_per_task_);
-  worker_bytes_ = round_up((rows_per_task_ + g_.row_overread) * row_bytes, 64);
-  scratch_bytes_ = threads * worker_bytes_ + (mode_ == WeightMode::activation ? panels_bytes_ : 0);
+  BlockingProblem b;
+  b.units = s_.m;
+  b.instances = s_.batch;
+  b.panels = panels_;
+  b.max_units = std::clamp<std::int64_t>(caches.l2 / 2 / row_bytes, g_.max_rows, 32 * g_.max_rows);
+  b.threads = pool_.threads();
+  b.tile_rows = g_.max_rows;
+  b.lower_cost = 10.0 + static_cast<double>(row_bytes) / 20;
+  b.product_cost = static_cast<double>(k_padded_ * g_.nr) / g_.macs_per_cycle;
+  b.panel_cost = static_cast<double>(panel_bytes_) / (panels_ * panel_bytes_ > caches.l2 / 2 ? 10.0 : 64.0);
+  tasks_ = choose_blocking(b);
+  a_bytes_ = round_up((tasks_.max_units + g_.row_overread) * row_bytes, 64);
+  worker_bytes_ = a_bytes_ + round_up(product_workspace_bytes(g_, tasks_.max_units, k_padded_), 64);
+  scratch_bytes_ = pool_.threads() * worker_bytes_ + (mode_ == WeightMode::activation ? panels_bytes_ : 0);
 }
 
 void GemmPlan::Impl::pack(const void* w, std::byte* packed) const {
@@ -187,11 +189,16 @@ void GemmPlan::Impl::run_panels(const GemmArgs& args) const {
     pack(args.w, packed);
     panels = packed;
   }
-  pool_.parallel_for(s_.batch * row_tasks_ * panel_tasks_, [&](std::int64_t task, int worker) {
-    const std::int64_t row = task % row_tasks_ * rows_per_task_;
-    const std::int64_t panel = task / row_tasks_ % panel_tasks_ * panels_per_task_;
-    const std::int64_t b = task / (row_tasks_ * panel_tasks_);
-    const std::int64_t rows = std::min(rows_per_task_, s_.m - row);
+  if (s_.m == 0) return;
+  const std::int64_t per_batch = tasks_.unit_tasks * tasks_.panel_tasks;
+  pool_.parallel_for(s_.batch * per_batch, [&](std::int64_t task, int worker) {
+    const std::int64_t part = task % tasks_.unit_tasks;
+    const std::int64_t panel_part = task / tasks_.unit_tasks % tasks_.panel_tasks;
+    const std::int64_t b = task / per_batch;
+    const std::int64_t row = s_.m * part / tasks_.unit_tasks;
+    const std::int64_t rows = s_.m * (part + 1) / tasks_.unit_tasks - row;
+    const std::int64_t panel = panels_ * panel_part / tasks_.panel_tasks;
+    const std::int64_t panels_here = panels_ * (panel_part + 1) / tasks_.panel_tasks - panel;
     const std::int64_t column = panel * g_.nr;
     std::byte* a = args.scratch + worker * worker_bytes_;
     widen_rows(g_.widen, args.x, b, row, rows, a, lda_, g_.a_size, k_padded_ * g_.a_size, k_padded_,
@@ -199,7 +206,8 @@ void GemmPlan::Impl::run_panels(const GemmArgs& args) const {
     const PanelBlock block{a,         lda_,
                            rows,      k_padded_,
                            panels + ((w_batches_ == 1 ? 0 : b) * panels_ + panel) * panel_bytes_, panel_bytes_,
-                           std::min(panels_per_task_ * g_.nr, s_.n - column)};
+                           std::min(panels_here * g_.nr, s_.n - column),
+                           a + a_bytes_};
     if (t_.enter != nullptr) t_.enter();
     multiply_panels(t_, g_, block, output_at(args, b, row, column));
     if (t_.leave != nullptr) t_.leave();
@@ -221,6 +229,10 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
     const std::int64_t last = std::min(first + columns_per_task_, s_.n);
     const std::byte* x = args.scratch + b * s_.m * ldx_ * 4;
     const Output out = output_at(args, b, 0, 0);
+    std::int64_t y_offsets[kMaxDotRows];
+    std::int64_t residual_offsets[kMaxDotRows];
+    out.y_map.offsets(s_.m, y_offsets);
+    out.residual_map.offsets(s_.m, residual_offsets);
     float sums[kMaxDotRows * kBlock];
     for (std::int64_t column = first; column < last; column += kBlock) {
       const std::int64_t n = std::min(kBlock, last - column);
@@ -228,7 +240,7 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
       for (std::int64_t i = 0; i < s_.m; ++i) {
         t_.dot_rows[d](w, l_.w_n, x + i * ldx_ * size, s_.k, static_cast<int>(n), sums + i * kBlock);
       }
-      store_sums(t_, sums, kBlock, 0, static_cast<int>(s_.m), column, n, out);
+      store_sums(t_, sums, kBlock, static_cast<int>(s_.m), {y_offsets, residual_offsets}, column, n, out);
     }
   });
 }

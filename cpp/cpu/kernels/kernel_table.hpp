@@ -34,6 +34,7 @@ struct GemmKernels {
   int row_overread;   // tiles may read (never use) this many rows past their last
   int a_size;         // bytes per element of packed A: 4 float32, 2 bfloat16
   int a_planes;       // 2 when A is split into high and low halves
+  double macs_per_cycle;  // against which other costs are weighed when work is split
   WidenFn widen;
   TileFn tile[kMaxRows + 1];
 };
@@ -61,16 +62,23 @@ using DepthwiseFn = void (*)(const void* const* taps, std::int64_t n_taps, const
 // acc[c] = max(acc[c], x[c]), NaN winning, or acc[c] += x[c], over contiguous channels.
 using AccumulateFn = void (*)(float* acc, const void* x, std::int64_t c);
 
-// Winograd F(4x4, 3x3) over `width` float32 channels at a time.
-// in: 36 pixels (null = padding) of c contiguous storage-type channels -> v[f * ldv + channel], f < 36.
+// Winograd transforms of 3x3 filters, F(2x2) and F(4x4): an output tile of 2 or 4 pixels a side from an
+// input tile of 4 or 6. Channels are contiguous.
+// in: input-tile pixels of c storage-type channels, row by row -> v[f * ldv + channel], float32.
 using WinogradInputFn = void (*)(const void* const* pixels, std::int64_t c, float* v, std::int64_t ldv);
-// m[f * ldm + j], j < n (a multiple of `width`) -> sums[p * n + j] for the 16 output pixels.
-using WinogradOutputFn = void (*)(const float* m, std::int64_t ldm, std::int64_t n, float* sums);
+// m[f * ldm + j], j < n (a multiple of the vector width) -> sums[p * n + j], p the output pixels row by
+// row. False when a sum is not finite, which the transforms may have spread over the tile.
+using WinogradOutputFn = bool (*)(const float* m, std::int64_t ldm, std::int64_t n, float* sums);
+
+struct WinogradKernels {
+  WinogradInputFn input[3];  // by DType
+  WinogradOutputFn output;
+};
 
 struct KernelTable {
   Isa isa;
   GemmKernels gemm[3];         // by DType
-  GemmKernels winograd;        // float32 products of transformed tiles
+  GemmKernels gemm_f32;        // float32 A and panels, whatever the storage type
   bool dot_x_bf16;             // dot_rows[bf16] takes x as bfloat16
   StoreTileFn store_tile[3];
   WidenFn widen_f32[3];        // storage type to float32
@@ -78,8 +86,7 @@ struct KernelTable {
   DepthwiseFn depthwise[3];
   AccumulateFn accumulate_max[3];
   AccumulateFn accumulate_sum[3];
-  WinogradInputFn winograd_input[3];
-  WinogradOutputFn winograd_output;
+  WinogradKernels winograd_f2, winograd_f4;
   void (*enter)();             // around each task: AMX loads and releases its tile configuration
   void (*leave)();
 };

@@ -15,7 +15,7 @@ KernelTable make_table() {
   t.gemm[0] = float_gemm<Avx2Vec, PanelFormat::f32, DType::f32, kRows, kVecs>();
   t.gemm[1] = float_gemm<Avx2Vec, PanelFormat::f16, DType::f16, kRows, kVecs>();
   t.gemm[2] = float_gemm<Avx2Vec, PanelFormat::bf16, DType::bf16, kRows, kVecs>();
-  t.winograd = t.gemm[0];
+  t.gemm_f32 = t.gemm[0];
   fill_row_kernels<Avx2Vec, DType::f32>(t);
   fill_row_kernels<Avx2Vec, DType::f16>(t);
   fill_row_kernels<Avx2Vec, DType::bf16>(t);

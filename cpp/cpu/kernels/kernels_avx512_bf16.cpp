@@ -104,6 +104,7 @@ KernelTable make_table() {
   g.format = PanelFormat::bf16_pairs;
   g.k_unit = 2;
   g.a_size = 2;
+  g.macs_per_cycle = 32;
   g.widen = &copy_row;
   fill_pair_tiles(g.tile, std::make_integer_sequence<int, kRows>{});
   t.dot_x_bf16 = true;

@@ -22,7 +22,7 @@ KernelTable make_table() {
   t.gemm[0] = float_gemm<GenericVec, PanelFormat::f32, DType::f32, kRows, kVecs>();
   t.gemm[1] = float_gemm<GenericVec, PanelFormat::f32, DType::f16, kRows, kVecs>();
   t.gemm[2] = float_gemm<GenericVec, PanelFormat::f32, DType::bf16, kRows, kVecs>();
-  t.winograd = t.gemm[0];
+  t.gemm_f32 = t.gemm[0];
   fill_row_kernels<GenericVec, DType::f32>(t);
   fill_row_kernels<GenericVec, DType::f16>(t);
   fill_row_kernels<GenericVec, DType::bf16>(t);

@@ -9,13 +9,15 @@
 
 namespace npu::cpu {
 
-// Where row i of a block lives in a tensor: rows come in runs of `inner` (pixels of an image row).
+// Where the rows of a block live in a tensor: they come in runs of `inner` (pixels of an image row).
 struct RowMap {
   std::int64_t base = 0, inner = 1, inner_stride = 0, outer_stride = 0;
   std::int64_t channel_stride = 1;
 
-  std::int64_t offset(std::int64_t row) const {
-    return base + (row / inner) * outer_stride + (row % inner) * inner_stride;
+  void offsets(std::int64_t rows, std::int64_t* out) const {
+    for (std::int64_t i = 0, start = base; i < rows; start += outer_stride) {
+      for (std::int64_t j = 0; j < inner && i < rows; ++j, ++i) out[i] = start + j * inner_stride;
+    }
   }
 };
 
@@ -28,21 +30,30 @@ struct Output {
   float lo, hi;
 };
 
+// Element offsets of rows within the output and the residual.
+struct RowOffsets {
+  const std::int64_t* y;
+  const std::int64_t* residual;
+};
+
 struct PanelBlock {
   const void* a;
-  std::int64_t lda;    // elements of packed A
+  std::int64_t lda;  // elements of packed A
   std::int64_t rows;
-  std::int64_t k;      // padded
+  std::int64_t k;  // padded
   const std::byte* panels;
   std::int64_t panel_bytes;
-  std::int64_t columns;  // of all the panels given
+  std::int64_t columns;   // of all the panels given
+  std::byte* workspace;   // product_workspace_bytes(gemm, rows, k)
 };
+
+std::int64_t product_workspace_bytes(const GemmKernels& gemm, std::int64_t rows, std::int64_t k);
 
 void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const PanelBlock& block,
                      const Output& out);
 
-// Writes rows [row, row + rows) x columns [column, column + n) of finished sums to the output.
-void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, std::int64_t row, int rows,
-                std::int64_t column, std::int64_t n, const Output& out);
+// Writes `rows` rows (at most kMaxRows) x columns [column, column + n) of finished sums to the output.
+void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, int rows,
+                const RowOffsets& offsets, std::int64_t column, std::int64_t n, const Output& out);
 
 }  // namespace npu::cpu

@@ -65,9 +65,9 @@ void pool_pixel(const PoolProblem& p, const KernelTable& t, bool is_max, const W
     for (std::int64_t c = 0; c < channels; ++c) acc[c] /= w.divisor;
   }
   Output out{p.dtype, nullptr, nullptr, p.y, {}, {}, -kInf, kInf};
-  out.y_map.base = n * p.ys.n + oy * p.ys.h + ox * p.ys.w + c0 * p.ys.c;
   out.y_map.channel_stride = p.ys.c;
-  store_sums(t, acc, channels, 0, 1, 0, channels, out);
+  const std::int64_t y = n * p.ys.n + oy * p.ys.h + ox * p.ys.w + c0 * p.ys.c;
+  store_sums(t, acc, channels, 1, {&y, &y}, 0, channels, out);
 }
 
 template <class GetWindow>

@@ -203,6 +203,7 @@ GemmKernels float_gemm() {
   g.k_unit = 1;
   g.a_size = 4;
   g.a_planes = 1;
+  g.macs_per_cycle = V::width;
   g.widen = &widen_row<V, D>;
   fill_tiles<V, F, Vecs>(g.tile, std::make_integer_sequence<int, Rows>{});
   return g;
