@@ -1,7 +1,8 @@
 """ResNet-18 from PyTorch to logits: extract the IR, compile it, run it, compare with PyTorch.
 
-Run it anywhere: python examples/resnet.py. Weights are random (with the statistics of trained ones), so nothing is
-downloaded; where torchvision is installed, `torchvision.models.resnet18(weights="DEFAULT")` works the same way.
+Run it anywhere: python examples/resnet.py. Weights are random (with the statistics of trained
+ones), so nothing is downloaded; where torchvision is installed,
+`torchvision.models.resnet18(weights="DEFAULT")` works the same way.
 """
 
 import tempfile

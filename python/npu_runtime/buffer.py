@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from npu_runtime import dlpack
+from npu_runtime import _native, dlpack
 from npu_runtime.convert import Array, as_array, check_cast, default_storage, fetch, store
 from npu_runtime.dtypes import dtype_name, numpy_dtype
 from npu_runtime.errors import ArgumentError
@@ -17,14 +17,13 @@ from npu_runtime.memory import Memory
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import TensorSpec
 
-    from npu_runtime import _native
     from npu_runtime.device import Device
 
 # DLPack's kDLCPU.
 _DLPACK_CPU = 1
 
 
-class NPUBuffer:
+class NPUBuffer(_native.BufferExporter):
     """A tensor on a device, in the physical layout that a program wants (padded, permuted, cast).
 
     ``shape`` is what the user sees, ``alloc_shape`` includes channel padding (always zero),
@@ -40,6 +39,7 @@ class NPUBuffer:
     changes: ClassVar[int] = 0
 
     def __init__(self, memory: Memory, layout: Layout, device: Device) -> None:
+        super().__init__()
         if memory.nbytes < layout.nbytes:
             raise ArgumentError(
                 f"{layout} needs {layout.nbytes} bytes, the buffer has {memory.nbytes}"
@@ -166,11 +166,13 @@ class NPUBuffer:
             raise ArgumentError(
                 f"spec {spec.name!r} has shape {list(spec.shape)}, the buffer {list(self.shape)}"
             )
-        if dtype is None:
-            target = self.dtype if spec is None else numpy_dtype(spec.ir_dtype)
-        else:
-            target = numpy_dtype(dtype)
-        return fetch(self._layout.view(self._memory.read()), target, "buffer")
+        view = self._layout.view(self._memory.read())
+        if dtype is not None:
+            # Asked for by name: any conversion that numpy knows.
+            return fetch(view, numpy_dtype(dtype))
+        target = self.dtype if spec is None else numpy_dtype(spec.ir_dtype)
+        check_cast(view, target, "buffer")
+        return fetch(view, target)
 
     def numpy_view(self) -> Array:
         """The tensor in place, as a strided view; ArgumentError if the host cannot see it."""

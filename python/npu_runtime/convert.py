@@ -84,9 +84,8 @@ def store(array: Array, view: Array, what: str) -> None:
         np.copyto(view, array, casting="unsafe")
 
 
-def fetch(view: Array, dtype: np.dtype[Any], what: str) -> Array:
+def fetch(view: Array, dtype: np.dtype[Any]) -> Array:
     """A new C-contiguous array of ``dtype`` with the values of a storage view."""
-    check_cast(view, dtype, what)
     out = np.empty(view.shape, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         np.copyto(out, view, casting="unsafe")

@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from npu_compiler.program.schema import ALIGNMENT
 from npu_compiler.view import contiguous_strides
 from npu_runtime.convert import Array
-from npu_runtime.dtypes import dtype_name
+from npu_runtime.dtypes import dtype_name, numpy_dtype
 from npu_runtime.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from npu_compiler.compiled_program import TensorSpec
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,13 @@ class Layout:
         if len(padded) != len(real) or any(a < s for a, s in zip(padded, real, strict=True)):
             raise ArgumentError(f"alloc_shape {list(padded)} does not hold shape {list(real)}")
         return cls(real, padded, contiguous_strides(padded), dtype)
+
+    @classmethod
+    def of_spec(cls, spec: TensorSpec) -> Layout:
+        """The layout that a program declares for one of its tensors."""
+        return cls(
+            tuple(spec.shape), tuple(spec.alloc_shape), tuple(spec.strides), numpy_dtype(spec.dtype)
+        )
 
     @cached_property
     def nbytes(self) -> int:

@@ -42,7 +42,7 @@ class Memory:
         host = self.native.host_view()
         if host is None:
             raise TypeError("this device's memory is not visible to the host")
-        return {**host.__array_interface__, "shape": (self.nbytes,)}
+        return host.__array_interface__
 
     def host(self) -> Array | None:
         """The bytes in place, kept alive by the array; None where the host cannot see them."""

@@ -37,11 +37,11 @@ def demo_command(
     seed: Annotated[int, typer.Option(help="Of weights and images.")] = 1,
     json: JsonOption = False,
 ) -> None:
-    """Take ResNets from PyTorch to logits and compare: agreement, error, latency, memory.
+    """Take ResNets from PyTorch to logits and compare both.
 
-    Weights are random with trained-like BatchNorm statistics. Writes the IR, the program, the
-    weights, logits, a trace and report.json per run into the output folder. Exit status 1 if a
-    device disagrees with PyTorch.
+    Shows agreement, error, latency and memory. Weights are random with trained-like BatchNorm
+    statistics. Writes the IR, the program, the weights, logits, a trace and report.json per run
+    into the output folder. Exit status 1 if a device disagrees with PyTorch.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ from npu_sim.cli.common import JsonOption, print_json, stdout
 
 
 def devices_command(json: JsonOption = False) -> None:
-    """List the devices of this machine, the one that is used by default first.
+    """List the devices of this machine.
 
     \b
     Examples:
