@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
+#include <limits>
 
 #include "runtime/kernel_params.hpp"
 #include "runtime/verify_view.hpp"
@@ -18,7 +19,8 @@ struct Axis {
 // Whether no two elements of the view share memory: each axis steps over all that the axes inside
 // it reach.
 bool distinct_elements(const schema::Operand& operand) {
-  std::array<Axis, schema::kMaxRank> axes{};
+  std::array<Axis, schema::kMaxRank> axes;
+  axes.fill({std::numeric_limits<std::uint64_t>::max(), 1});  // unused ones sort to the end
   std::size_t rank = 0;
   for (std::uint32_t i = 0; i < operand.rank; ++i) {
     if (operand.shape[i] == 0) return true;
@@ -26,7 +28,7 @@ bool distinct_elements(const schema::Operand& operand) {
       axes[rank++] = {static_cast<std::uint64_t>(operand.strides[i]), operand.shape[i]};
     }
   }
-  std::sort(axes.begin(), axes.begin() + rank,
+  std::sort(axes.begin(), axes.end(),
             [](const Axis& a, const Axis& b) { return a.stride < b.stride; });
   std::uint64_t reach = 0;  // of the axes so far; fits, since the view lies in its buffer
   for (std::size_t i = 0; i < rank; ++i) {
