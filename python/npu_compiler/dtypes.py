@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class DType:
-    """A storage type: PyTorch's name without ``torch.``, the id in a program, bytes, kernel suffix."""
+    """A storage type: PyTorch's name without ``torch.``, id in a program, bytes, kernel suffix."""
 
     name: str
     id: int

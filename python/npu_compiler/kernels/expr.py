@@ -67,8 +67,10 @@ def evaluate(text: str, values: Mapping[str, int]) -> int:
                 symbol = _BINARY[type(op)]
                 if symbol in "/%" and b == 0:
                     raise ExpressionError(f"division by zero in {text!r}")
-                return {"+": a + b, "-": a - b, "*": a * b}[symbol] if symbol in "+-*" else (
-                    a // b if symbol == "/" else a % b
+                return (
+                    {"+": a + b, "-": a - b, "*": a * b}[symbol]
+                    if symbol in "+-*"
+                    else (a // b if symbol == "/" else a % b)
                 )
             case ast.UnaryOp(op=ast.USub(), operand=operand_):
                 return -run(operand_)
@@ -122,7 +124,11 @@ def to_cpp(text: str) -> str:
             case ast.Compare(left=left, ops=[op_], comparators=[right]) if type(op_) in _COMPARE:
                 return f"({emit(left)} {_COMPARE[type(op_)]} {emit(right)})"
             case ast.BoolOp(op=op__, values=parts):
-                return "(" + (" && " if isinstance(op__, ast.And) else " || ").join(map(emit, parts)) + ")"
+                return (
+                    "("
+                    + (" && " if isinstance(op__, ast.And) else " || ").join(map(emit, parts))
+                    + ")"
+                )
             case ast.Call(func=ast.Name(id="ceil_div"), args=[a_, b_]):
                 return f"ceil_div({emit(a_)}, {emit(b_)})"
             case _:

@@ -128,7 +128,9 @@ class Kernel:
             value = values[f.name]
             parts = list(value) if isinstance(value, Sequence) else [value]
             if len(parts) != f.count:
-                raise KernelRuleError(f"{self.name}.{f.name}: {f.count} values expected, got {len(parts)}")
+                raise KernelRuleError(
+                    f"{self.name}.{f.name}: {f.count} values expected, got {len(parts)}"
+                )
             flat += parts
         try:
             return struct.pack(self.field_format, *flat)

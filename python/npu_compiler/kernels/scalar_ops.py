@@ -87,7 +87,9 @@ SCALAR_OPS: tuple[ScalarOp, ...] = (
     ScalarOp(14, "rsqrt_f", "f", "f", "1.0f / npu_sqrt(a)", lambda a: _div(1.0, _sqrt(a))),
     ScalarOp(15, "tanh_f", "f", "f", "npu_tanh(a)", math.tanh),
     ScalarOp(16, "erf_f", "f", "f", "npu_erf(a)", math.erf),
-    ScalarOp(17, "sigmoid_f", "f", "f", "1.0f / (1.0f + npu_exp(-a))", lambda a: 1 / (1 + _exp(-a))),
+    ScalarOp(
+        17, "sigmoid_f", "f", "f", "1.0f / (1.0f + npu_exp(-a))", lambda a: 1 / (1 + _exp(-a))
+    ),
     ScalarOp(18, "lt_f", "ff", "i", "a < b ? 1 : 0", lambda a, b: int(a < b)),
     ScalarOp(19, "le_f", "ff", "i", "a <= b ? 1 : 0", lambda a, b: int(a <= b)),
     ScalarOp(20, "eq_f", "ff", "i", "a == b ? 1 : 0", lambda a, b: int(a == b)),

@@ -135,9 +135,13 @@ BUFFER = Record(
     (
         Field("name", "str"),
         Field("kind", "u32", doc="BUFFER_KINDS"),
-        Field("alias_of", "u32", doc="arena: the buffer whose memory it takes over in place, or NONE"),
+        Field(
+            "alias_of", "u32", doc="arena: the buffer whose memory it takes over in place, or NONE"
+        ),
         Field("size", "u64", doc="bytes, a multiple of 64"),
-        Field("offset", "u64", doc="arena: offset in the arena; constant: offset in CONSTANTS; else 0"),
+        Field(
+            "offset", "u64", doc="arena: offset in the arena; constant: offset in CONSTANTS; else 0"
+        ),
         Field("first_use", "u32", doc="arena: first dispatch that touches it"),
         Field("last_use", "u32", doc="arena: last dispatch that touches it"),
     ),
@@ -244,7 +248,11 @@ IO = Record(
     (
         Field("name", "str"),
         Field("tensor", "u32"),
-        Field("donor", "u32", doc="output: index (in the entry's inputs) of the input whose memory it takes over, or NONE"),
+        Field(
+            "donor",
+            "u32",
+            doc="output: index (in the entry's inputs) of the input whose memory it takes over, or NONE",
+        ),
     ),
 )
 SOURCE = Record(

@@ -1,0 +1,103 @@
+"""``compile``: an IR becomes a CompiledProgram."""
+
+from __future__ import annotations
+
+from npu_compiler.codegen import generate
+from npu_compiler.compiled_program import CompiledProgram
+from npu_compiler.constraints import check_constraints, raise_for_violations
+from npu_compiler.elementwise_groups import elementwise_groups, is_elementwise, lower_group
+from npu_compiler.errors import CompilerError, IRError
+from npu_compiler.graph import IRGraph, Node
+from npu_compiler.graph_checker import checking
+from npu_compiler.ir_reader import load_ir
+from npu_compiler.lowering import Lowering
+from npu_compiler.memory import check_plan, plan_memory
+from npu_compiler.ops import find_op
+from npu_compiler.ops.record import Refusal
+from npu_compiler.passes import CANONICALIZE, OPTIMIZE, run_passes
+from npu_compiler.precision import choose_precision
+from npu_compiler.target import TargetConfig
+
+
+def compile(
+    ir: object,
+    *,
+    target: TargetConfig | None = None,
+    compute_dtype: str | None = None,
+    check: bool | None = None,
+) -> CompiledProgram:
+    """Compile an IR (a path to its JSON, its dict, or an object with ``to_dict``) to a program.
+
+    Args:
+        target: the NPU; TargetConfig() by default.
+        compute_dtype: "float16", "bfloat16" or "float32"; by default float16 for float32 models,
+            else the weights'.
+        check: verify the graph after every pass and the memory plan (default:
+            NPU_COMPILER_CHECK=1).
+
+    Raises:
+        IRError: the IR is malformed (IRFileNotFoundError: there is no such file).
+        UnsupportedOpError, ConstraintError: the NPU cannot run some nodes; lists each with the
+        reason.
+        CompileOptionError: an argument has no meaning.
+    """
+    return compile_graph(load_ir(ir), target=target, compute_dtype=compute_dtype, check=check)
+
+
+def compile_graph(
+    graph: IRGraph,
+    *,
+    target: TargetConfig | None = None,
+    compute_dtype: str | None = None,
+    check: bool | None = None,
+) -> CompiledProgram:
+    """Compile an IRGraph, which is changed in place. See ``compile``."""
+    target = target or TargetConfig()
+    check = checking() if check is None else check
+    precision = choose_precision(graph, target, compute_dtype)
+    run_passes(graph, CANONICALIZE, check)
+    raise_for_violations(check_constraints(graph))
+    run_passes(graph, OPTIMIZE, check)
+    lowering = lower_graph(graph, Lowering(graph, target, precision))
+    plan = plan_memory(lowering.dispatches, target.buffer_alignment)
+    if check:
+        check_plan(plan)
+    return generate(graph, lowering, plan, {})
+
+
+def lower_graph(graph: IRGraph, lowering: Lowering) -> Lowering:
+    """Emit the dispatches of every node, in order."""
+    groups = elementwise_groups(graph)
+    for node in graph.nodes:
+        try:
+            if node in groups:
+                lower_group(lowering, groups[node])
+            elif not is_elementwise(node):
+                _lower_node(lowering, node)
+        except Refusal as refusal:
+            raise IRError(f"node {node.name!r} ({node.op_type}): {refusal}") from refusal
+    lowering.finish_outputs()
+    return lowering
+
+
+def _lower_node(lowering: Lowering, node: Node) -> None:
+    record = find_op(node.op_type)
+    if record is not None and record.lower is not None:
+        record.lower(lowering, node)
+        return
+    if record is None or record.view is None:
+        raise CompilerError(f"node {node.name!r}: {node.op_type} has no lowering")
+    x = lowering.read(next(node.inputs()))
+    views = record.view(node, x)
+    if views is None:
+        views = record.view(node, lowering.contiguous(x, node))
+    if views is None or len(views) != len(node.outputs):
+        raise IRError(
+            f"node {node.name!r} ({node.op_type}): the IR declares {len(node.outputs)} outputs "
+            f"for {list(x.shape)}"
+        )
+    for output, view in zip(node.outputs, views, strict=True):
+        lowering.alias(output, view)
+
+
+compile_ir = compile

@@ -1,0 +1,140 @@
+"""From an elementwise program to dispatches: broadcasting, padding, and collapsing the iteration
+space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import TYPE_CHECKING
+
+from npu_compiler.elementwise import Builder, Handle, Register
+from npu_compiler.graph import Node, Value
+from npu_compiler.kernels.elementwise import AXES
+from npu_compiler.kernels.scalar_ops import MAX_INPUTS, MAX_INSTRUCTIONS, MAX_OUTPUTS
+from npu_compiler.view import View
+
+if TYPE_CHECKING:
+    from npu_compiler.lowering import Lowering
+
+
+def emit_program(
+    lowering: Lowering,
+    out: View,
+    builder: Builder,
+    result: Register,
+    node: Node | None,
+    *,
+    name: str | None = None,
+    is_copy: bool = False,
+) -> None:
+    """Run ``builder``'s program over ``out``, whose padding is zero afterwards.
+
+    Where the program provably maps zero padding to zero, the padding is computed along with the
+    rest; otherwise only the logical elements are and a second dispatch fills the padding.
+    """
+    result = builder.result_for(result, out.dtype)
+    views = {handle: _operand(lowering, handle, out) for handle in builder.used_inputs(result)}
+    target = out
+    if out.pad is not None:
+        lanes = {handle: _padding_value(view, out) for handle, view in views.items()}
+        covered = "short" not in lanes.values()
+        values = {h: 0.0 if lane == "zero" else None for h, lane in lanes.items()}
+        if covered and builder.evaluate(result, values) == 0:
+            target = out.padded()
+            views = {handle: _extend(view, out) for handle, view in views.items()}
+        else:
+            label = name or ("+".join(node.origins) if node is not None else "")
+            lowering.zero_padding(out, node, f"{label}.padding")
+    operands = [v.expand(target.shape) for v in views.values()]
+    code, count = builder.encode(result)
+    fields = {
+        "num_instructions": count,
+        "code": code + [0] * (4 * MAX_INSTRUCTIONS - len(code)),
+    }
+    target = replace(target, pad=None)
+    for collapsed in _collapse([target, *(replace(o, pad=None) for o in operands)]):
+        bound: dict[str, View | None] = {f"in{k}": None for k in range(MAX_INPUTS)}
+        bound |= {f"in{k}": view for k, view in enumerate(collapsed[1:])}
+        bound |= {f"out{k}": None for k in range(MAX_OUTPUTS)}
+        bound["out0"] = collapsed[0]
+        lowering.dispatch("elementwise", node, fields, bound, name=name, is_copy=is_copy)
+
+
+def _operand(lowering: Lowering, handle: Handle, out: View) -> View:
+    if isinstance(handle, View):
+        return handle
+    if isinstance(handle, Value) and handle.is_parameter:
+        return lowering.broadcast_parameter(handle, out)
+    return lowering.read(handle)
+
+
+def _padded_dim(view: View, out: View) -> int:
+    """The dimension of ``view`` that broadcasts against the padded one of ``out``; negative if
+    there is none.
+    """
+    assert_padded = out.pad or (0, 0)
+    return assert_padded[0] - (len(out.shape) - len(view.shape))
+
+
+def _padding_value(view: View, out: View) -> str:
+    """What a padded lane of ``out`` reads from ``view``: "zero", "broadcast" (anything), or "short"
+    (nothing).
+    """
+    dim = _padded_dim(view, out)
+    extent = (out.pad or (0, 0))[1]
+    if view.pad is not None and view.pad[0] == dim and view.pad[1] >= extent:
+        same = view.shape[dim] == out.shape[(out.pad or (0, 0))[0]]
+        return "zero" if same else "broadcast"
+    return "broadcast" if dim < 0 or view.shape[dim] == 1 else "short"
+
+
+def _extend(view: View, out: View) -> View:
+    """``view`` with its padded dimension as long as that of ``out`` with padding (or of size 1, to
+    broadcast).
+    """
+    if _padding_value(view, out) != "zero" or out.pad is None:
+        return replace(view, pad=None)
+    dim = _padded_dim(view, out)
+    shape = (*view.shape[:dim], out.pad[1], *view.shape[dim + 1 :])
+    return View(view.storage, shape, view.strides, view.offset)
+
+
+def _collapse(views: list[View]) -> list[list[View]]:
+    """Views of equal shape with dimensions ordered by the first view's strides, merged where all
+    views allow, and brought to the kernel's number of axes; nothing for an empty shape. More
+    dimensions than the kernel has are split into several sets.
+    """
+    shape = views[0].shape
+    if prod(shape) == 0:
+        return []
+    order = sorted(
+        (d for d in range(len(shape)) if shape[d] != 1), key=lambda d: -abs(views[0].strides[d])
+    )
+    dims: list[tuple[int, tuple[int, ...]]] = []
+    for d in order:
+        size, strides = shape[d], tuple(v.strides[d] for v in views)
+        if dims and all(
+            outer == inner * size for outer, inner in zip(dims[-1][1], strides, strict=True)
+        ):
+            dims[-1] = (dims[-1][0] * size, strides)
+        else:
+            dims.append((size, strides))
+    offsets = [[v.offset for v in views]]
+    while len(dims) > len(AXES):
+        at = min(range(len(dims)), key=lambda i: dims[i][0])
+        size, strides = dims.pop(at)
+        offsets = [
+            [o + i * s for o, s in zip(start, strides, strict=True)]
+            for start in offsets
+            for i in range(size)
+        ]
+    missing = len(AXES) - len(dims)
+    sizes = (1,) * missing + tuple(size for size, _ in dims)
+    return [
+        [
+            View(v.storage, sizes, (0,) * missing + tuple(s[k] for _, s in dims), start[k])
+            for k, v in enumerate(views)
+        ]
+        for start in offsets
+    ]

@@ -1,0 +1,279 @@
+"""Lowering: nodes become kernel dispatches over views of storages.
+
+A Lowering holds where every value lies. Op records call it to read operands, define results and
+emit dispatches; values that are only views of others get no memory. What is decided here is
+logical; codegen turns it into a program.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npu_compiler.arrays import Array
+from npu_compiler.dtypes import FLOATING
+from npu_compiler.elementwise import Builder
+from npu_compiler.elementwise_dispatch import emit_program
+from npu_compiler.errors import CompilerError
+from npu_compiler.graph import IRGraph, Node, Source, Value
+from npu_compiler.kernels import KERNELS
+from npu_compiler.kernels.record import Kernel
+from npu_compiler.layout import activation_layout, input_layout, row_major
+from npu_compiler.precision import Precision
+from npu_compiler.program.recipes import Recipe, RecipeStep, run_recipe
+from npu_compiler.target import TargetConfig
+from npu_compiler.view import Storage, StorageKind, View
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """One kernel launch before it is encoded. ``is_copy``: it only moves data."""
+
+    kernel: Kernel
+    operands: dict[str, View | None]
+    fields: dict[str, Any]
+    name: str
+    source: Source | None
+    node: Node | None
+    is_copy: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class Parameter:
+    """A device weight (its recipe) or constant (its value)."""
+
+    storage: Storage
+    recipe: Recipe
+    data: Array | None
+
+
+class Lowering:
+    """State of one lowering; see the module's text."""
+
+    def __init__(self, graph: IRGraph, target: TargetConfig, precision: Precision) -> None:
+        self.graph = graph
+        self.target = target
+        self.precision = precision
+        self.storages: list[Storage] = []
+        self.dispatches: list[Dispatch] = []
+        self.parameters: list[Parameter] = []
+        self.outputs: list[Storage | None] = [None] * len(graph.outputs)
+        self._views: dict[Value, View] = {}
+        self._parameters: dict[tuple[object, ...], View] = {}
+        self._names: set[str] = set()
+        self._output_slots: dict[Value, int] = {}
+        for slot, value in enumerate(graph.outputs):
+            if value.kind == "node":
+                self._output_slots.setdefault(value, slot)
+        # Names of inputs and outputs are the user's: they are taken before anything else.
+        self._names.update(value.name for value in graph.inputs)
+        for value in graph.inputs:
+            layout = input_layout(value.shape, target)
+            storage = self._store(value.name, "input", value, layout, unique=False)
+            self._views[value] = storage.view()
+
+    # Memory.
+
+    def unique(self, name: str) -> str:
+        """``name``, or ``name.2``, ``name.3``, ... where it is taken."""
+        found, count = name, 1
+        while found in self._names:
+            count += 1
+            found = f"{name}.{count}"
+        self._names.add(found)
+        return found
+
+    def _store(
+        self,
+        name: str,
+        kind: StorageKind,
+        value: Value | None,
+        layout: Any,
+        *,
+        shape: tuple[int, ...] | None = None,
+        dtype: str | None = None,
+        unique: bool = True,
+    ) -> Storage:
+        ir_dtype = value.dtype if value is not None else str(dtype)
+        storage = Storage(
+            name=self.unique(name) if unique else name,
+            kind=kind,
+            dtype=dtype or self.precision.storage(ir_dtype),
+            ir_dtype=ir_dtype,
+            shape=shape if shape is not None else value.shape if value is not None else (),
+            alloc_shape=layout.alloc_shape,
+            strides=layout.strides,
+            layout=layout.name,
+        )
+        self.storages.append(storage)
+        return storage
+
+    def define(self, value: Value, *, image: bool) -> View:
+        """Memory for a node's result: an output buffer if it is one, else in the arena. ``image``:
+        a 4-D result is channels_last with padded channels (outputs always are), else row_major.
+        """
+        slot = self._output_slots.get(value)
+        if slot is not None and self.outputs[slot] is None:
+            storage = self._define_output(slot, value)
+        else:
+            layout = (
+                activation_layout(value.shape, self.target) if image else row_major(value.shape)
+            )
+            storage = self._store(value.name, "arena", value, layout)
+        self._views[value] = storage.view()
+        return self._views[value]
+
+    def _define_output(self, slot: int, value: Value) -> Storage:
+        layout = activation_layout(value.shape, self.target)
+        storage = self._store(self.graph.output_names[slot], "output", value, layout)
+        self.outputs[slot] = storage
+        return storage
+
+    def temporary(self, name: str, shape: Sequence[int], dtype: str) -> View:
+        """Row-major arena memory for a step inside a node; ``dtype`` is a storage dtype."""
+        layout = row_major(shape)
+        return self._store(name, "arena", None, layout, shape=tuple(shape), dtype=dtype).view()
+
+    def alias(self, value: Value, view: View) -> None:
+        """Say that ``value`` lies where ``view`` shows."""
+        if view.shape != value.shape:
+            raise CompilerError(
+                f"{value.name}: the IR declares {list(value.shape)}, its view is {list(view.shape)}"
+            )
+        self._views[value] = view
+
+    def read(self, value: Value) -> View:
+        """Where ``value`` lies; a parameter is loaded in its storage dtype, row_major."""
+        if value in self._views:
+            return self._views[value]
+        if value.is_parameter:
+            return self.parameter(value, (), self.precision.storage(value.dtype))
+        raise CompilerError(f"{value.name} is read before it is computed")
+
+    def is_image(self, *values: Value) -> bool:
+        """Whether one of these 4-D values lies channels_last, so that a result should, too."""
+        views = [self.read(v) for v in values if v.rank == 4 and not v.is_parameter]
+        return any(v.strides[1] == 1 and v.storage.layout == "channels_last" for v in views)
+
+    # Parameters.
+
+    def parameter(
+        self,
+        value: Value,
+        steps: Sequence[RecipeStep],
+        dtype: str,
+        shape: Sequence[int] | None = None,
+    ) -> View:
+        """The weight or constant ``value``, transformed by ``steps`` to ``shape``, stored as
+        ``dtype``.
+        """
+        load = RecipeStep("load", sources=(value.key,))
+        name = str(value.key)
+        return self.make_parameter(
+            name,
+            (load, *steps),
+            dtype,
+            value.shape if shape is None else shape,
+            value.kind,
+            value.dtype,
+        )
+
+    def make_parameter(
+        self,
+        name: str,
+        steps: Sequence[RecipeStep],
+        dtype: str,
+        shape: Sequence[int],
+        kind: str,
+        ir_dtype: str,
+    ) -> View:
+        """A parameter from a whole recipe; equal recipes share one. Constants are computed now."""
+        recipe = tuple(steps)
+        if not any(step.op == "cast" for step in recipe):
+            recipe = (*recipe, RecipeStep("cast", dtype=dtype))
+        key = (recipe, tuple(shape), kind)
+        if key not in self._parameters:
+            storage = self._store(
+                name,
+                "constant" if kind == "constant" else "weight",
+                None,
+                row_major(shape),
+                shape=tuple(shape),
+                dtype=dtype,
+            )
+            storage.ir_dtype = ir_dtype
+            data = run_recipe(recipe, self.graph.constants, name) if kind == "constant" else None
+            self.parameters.append(Parameter(storage, () if kind == "constant" else recipe, data))
+            self._parameters[key] = storage.view()
+        return self._parameters[key]
+
+    def broadcast_parameter(self, value: Value, out: View) -> View:
+        """``value`` for an elementwise op that writes ``out``: float32, and padded where ``out``
+        is.
+        """
+        if value.dtype not in FLOATING:
+            return self.parameter(value, (), self.precision.storage(value.dtype))
+        dim = None if out.pad is None else out.pad[0] - (len(out.shape) - value.rank)
+        if out.pad is None or dim is None or dim < 0 or value.shape[dim] != out.shape[out.pad[0]]:
+            return self.parameter(value, (), "float32")
+        padded = (*value.shape[:dim], out.pad[1], *value.shape[dim + 1 :])
+        whole = self.parameter(value, (RecipeStep("pad", args=padded),), "float32", padded)
+        return View(whole.storage, value.shape, whole.strides, 0, (dim, out.pad[1]))
+
+    # Dispatches.
+
+    def dispatch(
+        self,
+        kernel: str,
+        node: Node | None,
+        fields: Mapping[str, Any],
+        operands: Mapping[str, View | None],
+        *,
+        name: str | None = None,
+        is_copy: bool = False,
+    ) -> None:
+        """Emit a launch of ``kernel``."""
+        label = name or ("+".join(node.origins) if node is not None else kernel)
+        source = None if node is None else node.source
+        self.dispatches.append(
+            Dispatch(
+                KERNELS[kernel], dict(operands), dict(fields), label, source, node, is_copy=is_copy
+            )
+        )
+
+    def copy(self, source: View, into: View, node: Node | None, name: str | None = None) -> None:
+        """Copy elements (converting the dtype), and zero the padding of ``into``."""
+        builder = Builder()
+        emit_program(self, into, builder, builder.load(source), node, name=name, is_copy=True)
+
+    def contiguous(self, view: View, node: Node, dtype: str | None = None) -> View:
+        """``view`` in row-major order (and as ``dtype``): itself if it is already, else a copy."""
+        if view.is_contiguous and dtype in (None, view.dtype):
+            return view
+        into = self.temporary(f"{node.name}.copy", view.shape, dtype or view.dtype)
+        self.copy(view, into, node, name=f"{node.name}.copy")
+        return into
+
+    def zero_padding(self, view: View, node: Node | None, name: str) -> None:
+        """Fill the padding of ``view`` with zeros."""
+        builder = Builder()
+        zero = builder.constant(0.0)
+        emit_program(
+            self,
+            view.padding_only(),
+            builder,
+            builder.result_for(zero, view.dtype),
+            node,
+            name=name,
+        )
+
+    def finish_outputs(self) -> None:
+        """Copy into their buffers the outputs that no dispatch wrote: inputs, parameters, views,
+        repetitions.
+        """
+        for slot, value in enumerate(self.graph.outputs):
+            if self.outputs[slot] is None:
+                source = self.read(value)
+                storage = self._define_output(slot, value)
+                self.copy(source, storage.view(), None, name=f"{storage.name}.copy")

@@ -1,0 +1,222 @@
+"""Memory planning: offsets in the arena by liveness, in-place reuse, and the lower bound that a
+plan is judged by.
+
+A buffer lives from the first dispatch that touches it to the last. An output may take over the
+memory of an input that dies in the same dispatch, where the kernel allows the two to be the very
+same view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from npu_compiler.errors import CompilerError
+from npu_compiler.lowering import Dispatch
+from npu_compiler.view import Storage, View
+
+
+@dataclass(slots=True)
+class Lifetime:
+    """First and last dispatch that touch a storage."""
+
+    first: int
+    last: int
+
+
+@dataclass(slots=True)
+class _Block:
+    """Storages that share memory one after the other, as the planner sees them."""
+
+    size: int
+    first: int
+    last: int
+    members: list[Storage]
+    offset: int = 0
+
+
+@dataclass(slots=True)
+class MemoryPlan:
+    """Arena offsets, lifetimes and in-place successions. ``lower_bound``: most bytes that are live
+    at once.
+    """
+
+    offsets: dict[Storage, int] = field(default_factory=dict)
+    lifetimes: dict[Storage, Lifetime] = field(default_factory=dict)
+    alias_of: dict[Storage, Storage] = field(default_factory=dict)
+    arena_size: int = 0
+    lower_bound: int = 0
+
+
+def plan_memory(dispatches: Sequence[Dispatch], alignment: int = 64) -> MemoryPlan:
+    """Place every arena storage that the dispatches touch."""
+    plan = MemoryPlan(lifetimes=_lifetimes(dispatches))
+    plan.alias_of = _inplace(dispatches, plan.lifetimes)
+    blocks = _blocks(plan, alignment)
+    plan.lower_bound = _live_peak(blocks)
+    plan.arena_size = _place(blocks, plan.lower_bound)
+    for block in blocks:
+        for storage in block.members:
+            plan.offsets[storage] = block.offset
+    return plan
+
+
+def _lifetimes(dispatches: Sequence[Dispatch]) -> dict[Storage, Lifetime]:
+    found: dict[Storage, Lifetime] = {}
+    for index, dispatch in enumerate(dispatches):
+        for view in dispatch.operands.values():
+            if view is not None and view.storage.kind == "arena":
+                found.setdefault(view.storage, Lifetime(index, index)).last = index
+    return found
+
+
+def _inplace(
+    dispatches: Sequence[Dispatch], lifetimes: dict[Storage, Lifetime]
+) -> dict[Storage, Storage]:
+    """For outputs that take over an input's memory: that input's storage."""
+    found: dict[Storage, Storage] = {}
+    taken: set[Storage] = set()
+    for index, dispatch in enumerate(dispatches):
+        for input_name, output_name in dispatch.kernel.inplace:
+            source, target = dispatch.operands[input_name], dispatch.operands[output_name]
+            if source is None or target is None or target.storage in found:
+                continue
+            if source.storage in taken or not _same_place(source, target):
+                continue
+            dies = lifetimes.get(source.storage)
+            born = lifetimes.get(target.storage)
+            if dies is None or born is None or dies.last != index or born.first != index:
+                continue
+            if _only_as(source, dispatch):
+                found[target.storage] = source.storage
+                taken.add(source.storage)
+    return found
+
+
+def _same_place(source: View, target: View) -> bool:
+    same_size = source.storage.size_bytes == target.storage.size_bytes
+    return (
+        same_size
+        and source.dtype == target.dtype
+        and source.shape == target.shape
+        and source.strides == target.strides
+        and source.offset == target.offset
+    )
+
+
+def _only_as(view: View, dispatch: Dispatch) -> bool:
+    """Whether the dispatch reads the view's storage only through this very view."""
+    others = (v for v in dispatch.operands.values() if v is not None and v.storage is view.storage)
+    return all(
+        (v.shape, v.strides, v.offset) == (view.shape, view.strides, view.offset) for v in others
+    )
+
+
+def _blocks(plan: MemoryPlan, alignment: int) -> list[_Block]:
+    blocks: dict[Storage, _Block] = {}
+    ordered = sorted(plan.lifetimes.items(), key=lambda item: item[1].first)
+    for storage, life in ordered:
+        before = plan.alias_of.get(storage)
+        if before is not None:
+            block = blocks[before]
+            block.members.append(storage)
+            block.last = max(block.last, life.last)
+            blocks[storage] = block
+            continue
+        size = -(-storage.size_bytes // alignment) * alignment
+        blocks[storage] = _Block(size, life.first, life.last, [storage])
+    return list({id(b): b for b in blocks.values()}.values())
+
+
+def _live_peak(blocks: Sequence[_Block]) -> int:
+    end = max((b.last for b in blocks), default=-1) + 2
+    change = [0] * (end + 1)
+    for block in blocks:
+        change[block.first] += block.size
+        change[block.last + 1] -= block.size
+    peak = live = 0
+    for delta in change:
+        live += delta
+        peak = max(peak, live)
+    return peak
+
+
+# Orders in which greedy placement is tried; the best result wins.
+_ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
+    lambda b: (-b.size, b.first),
+    lambda b: (-b.size * (b.last - b.first + 1), b.first),
+    lambda b: (-(b.last - b.first), -b.size),
+    lambda b: (b.first, -b.size),
+    lambda b: (-b.last, -b.size),
+)
+_REFINEMENTS = 24
+
+
+def _place(blocks: list[_Block], lower_bound: int) -> int:
+    """Assign offsets; returns the arena's size. Each order is refined by placing first what ended
+    up on top.
+    """
+    best_size: int | None = None
+    best: list[int] = []
+    for key in _ORDERS:
+        for fit in (_lowest_gap, _tightest_gap):
+            order = sorted(blocks, key=key)
+            for _ in range(_REFINEMENTS):
+                size = _greedy(order, fit)
+                if best_size is None or size < best_size:
+                    best_size, best = size, [b.offset for b in blocks]
+                if best_size == lower_bound:
+                    return lower_bound
+                top = [b for b in order if b.offset + b.size == size]
+                order = top + [b for b in order if b not in top]
+    for block, offset in zip(blocks, best, strict=True):
+        block.offset = offset
+    return best_size or 0
+
+
+def _lowest_gap(gaps: list[tuple[int, int]], size: int) -> int:
+    return next(start for start, end in gaps if end - start >= size)
+
+
+def _tightest_gap(gaps: list[tuple[int, int]], size: int) -> int:
+    return min((end - start, start) for start, end in gaps if end - start >= size)[1]
+
+
+def _greedy(order: Sequence[_Block], fit: Callable[[list[tuple[int, int]], int], int]) -> int:
+    placed: list[_Block] = []
+    top = 0
+    for block in order:
+        gaps: list[tuple[int, int]] = []
+        at = 0
+        for other in placed:
+            if other.first <= block.last and block.first <= other.last:
+                if other.offset > at:
+                    gaps.append((at, other.offset))
+                at = max(at, other.offset + other.size)
+        gaps.append((at, 1 << 62))
+        block.offset = fit(gaps, block.size)
+        top = max(top, block.offset + block.size)
+        placed.append(block)
+        placed.sort(key=lambda b: b.offset)
+    return top
+
+
+def check_plan(plan: MemoryPlan) -> None:
+    """Raise CompilerError if two storages that live at the same time overlap, in-place successions
+    aside.
+    """
+    items = [(s, plan.lifetimes[s], plan.offsets[s]) for s in plan.lifetimes]
+    for i, (a, life_a, at_a) in enumerate(items):
+        for b, life_b, at_b in items[i + 1 :]:
+            apart = at_a + a.size_bytes <= at_b or at_b + b.size_bytes <= at_a
+            never_both = life_a.last < life_b.first or life_b.last < life_a.first
+            follows = _succeeds(plan, a, b) or _succeeds(plan, b, a)
+            if not (apart or never_both or follows):
+                raise CompilerError(f"arena buffers {a.name!r} and {b.name!r} overlap")
+
+
+def _succeeds(plan: MemoryPlan, later: Storage, earlier: Storage) -> bool:
+    return (
+        plan.alias_of.get(later) is earlier
+        and plan.lifetimes[earlier].last == plan.lifetimes[later].first
+    )

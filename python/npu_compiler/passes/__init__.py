@@ -1,0 +1,49 @@
+"""Graph passes. ``canonicalize`` makes the graph functional and free of no-ops; ``optimize`` folds
+and fuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from npu_compiler.graph import IRGraph
+from npu_compiler.graph_checker import check_graph, checking
+from npu_compiler.passes.dead_code import eliminate_dead_code
+from npu_compiler.passes.functionalize import functionalize
+from npu_compiler.passes.fusion import fuse_epilogues
+from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
+
+Pass = Callable[[IRGraph], None]
+CANONICALIZE: tuple[Pass, ...] = (
+    resolve_getitems,
+    functionalize,
+    eliminate_noops,
+    eliminate_dead_code,
+)
+OPTIMIZE: tuple[Pass, ...] = (fuse_epilogues, eliminate_dead_code)
+
+
+def run_passes(graph: IRGraph, passes: tuple[Pass, ...], check: bool | None = None) -> IRGraph:
+    """Run ``passes`` on ``graph`` in place; with ``check`` (default: NPU_COMPILER_CHECK=1) verify
+    it after each.
+    """
+    check = checking() if check is None else check
+    if check:
+        check_graph(graph, "the reader")
+    for run in passes:
+        run(graph)
+        if check:
+            check_graph(graph, run.__name__)
+    return graph
+
+
+def canonicalize(graph: IRGraph, check: bool | None = None) -> IRGraph:
+    """In-place operators become functional, getitems and no-ops disappear, dead code goes."""
+    return run_passes(graph, CANONICALIZE, check)
+
+
+def optimize_graph(graph: IRGraph, check: bool | None = None) -> IRGraph:
+    """Canonicalize, then fold BatchNorm and fuse additions and clamps into matrix and convolution
+    nodes.
+    """
+    return run_passes(graph, CANONICALIZE + OPTIMIZE, check)

@@ -1,0 +1,192 @@
+"""Makes in-place operators functional, with PyTorch's aliasing: a later read of the target, or of
+any view of the same memory, sees the new content.
+
+Values that share memory have a root and a chain of views from it. A write makes a new version of
+the root (through a
+view: the root with the view's elements replaced); reads of older views are taken anew from the
+    current version.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from npu_compiler.graph import IRGraph, Node, Value
+from npu_compiler.layout import row_major
+from npu_compiler.ops import find_op, functional_name
+from npu_compiler.ops.record import OpRecord, Refusal
+from npu_compiler.ops.scatter import SCATTER_VIEW
+from npu_compiler.view import Storage, View
+
+# Identities that make new memory although they change nothing.
+_COPIES = frozenset({"aten.clone.default", "aten.lift_fresh_copy.default", "aten._to_copy.default"})
+
+
+@dataclass(slots=True)
+class _Root:
+    """The current content of some memory: how often it was written and the value that holds it."""
+
+    value: Value
+    version: int = 0
+    # (value, version) -> the value that shows the same elements in that version.
+    seen: dict[tuple[Value, int], Value] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Alias:
+    """How a value reaches its root: its parent and the view node (None: the very same elements)."""
+
+    parent: Value
+    node: Node | None
+    index: int
+    version: int
+
+
+class _Functionalizer:
+    def __init__(self, graph: IRGraph) -> None:
+        self.graph = graph
+        self.nodes: list[Node] = []
+        self.roots: dict[Value, _Root] = {}
+        self.aliases: dict[Value, _Alias] = {}
+        # Where values lie in PyTorch's memory, to tell reshapes that are views from those that
+        # copy.
+        self.torch_views: dict[Value, View] = {}
+
+    def root_of(self, value: Value) -> _Root:
+        while value in self.aliases:
+            value = self.aliases[value].parent
+        return self.roots.setdefault(value, _Root(value))
+
+    def torch_view(self, value: Value) -> View:
+        if value not in self.torch_views:
+            layout = row_major(value.shape)
+            storage = Storage(
+                value.name,
+                "arena",
+                value.dtype,
+                value.dtype,
+                value.shape,
+                value.shape,
+                layout.strides,
+                layout.name,
+            )
+            self.torch_views[value] = storage.view()
+        return self.torch_views[value]
+
+    def current(self, value: Value) -> Value:
+        """The value that shows what ``value``'s memory holds now."""
+        root = self.root_of(value)
+        alias = self.aliases.get(value)
+        if alias is None:
+            return root.value
+        if alias.version == root.version:
+            return value
+        key = (value, root.version)
+        if key not in root.seen:
+            parent = self.current(alias.parent)
+            root.seen[key] = parent if alias.node is None else self._again(alias, parent)
+        return root.seen[key]
+
+    def _again(self, alias: _Alias, parent: Value) -> Value:
+        """The view of ``alias`` taken from another parent."""
+        old = alias.node
+        if old is None:
+            return parent
+        name = f"{old.name}.{len(self.nodes)}"
+        args = {k: parent if v is next(old.inputs()) else v for k, v in old.args.items()}
+        node = Node(name, old.op_type, args, source=old.source, origins=old.origins)
+        node.outputs = [
+            Value(f"{v.name}.{len(self.nodes)}", v.shape, v.dtype, "node", None, node, v.index)
+            for v in old.outputs
+        ]
+        self.nodes.append(node)
+        return node.outputs[alias.index]
+
+    def run(self) -> None:
+        for node in self.graph.nodes:
+            originals = list(node.inputs())
+            node.replace_inputs({v: self.current(v) for v in dict.fromkeys(originals)})
+            record = find_op(node.op_type)
+            functional = functional_name(node.op_type)
+            written = functional is not None and record is not None and record.op_type == functional
+            if written and functional is not None:
+                node.op_type = functional
+                self.nodes.append(node)
+                self._write(node, originals[0])
+                continue
+            self.nodes.append(node)
+            if record is not None and originals:
+                self._note_alias(node, record, originals[0])
+        self.graph.outputs = [self.current(v) for v in self.graph.outputs]
+        self.graph.nodes = self.nodes
+
+    def _note_alias(self, node: Node, record: OpRecord, source: Value) -> None:
+        if record.view is not None:
+            try:
+                views = record.view(node, self.torch_view(source))
+            except Refusal:
+                return
+            if views is None or [v.shape for v in views] != [o.shape for o in node.outputs]:
+                return
+            for output, view in zip(node.outputs, views, strict=True):
+                self.torch_views[output] = view
+                self._alias(output, source, node)
+            return
+        if record.identity is None or node.op_type in _COPIES or not record.identity(node):
+            return
+        if node.op_type == "aten.contiguous.default" and not self.torch_view(source).is_contiguous:
+            return
+        self.torch_views[node.output] = self.torch_view(source)
+        self._alias(node.output, source, node)
+
+    def _alias(self, output: Value, source: Value, node: Node) -> None:
+        version = self.root_of(source).version
+        self.aliases[output] = _Alias(source, node, output.index, version)
+
+    def _write(self, node: Node, target: Value) -> None:
+        """``node`` has computed the new content of ``target``."""
+        root = self.root_of(target)
+        chain: list[tuple[Node, int]] = []
+        at = target
+        while at in self.aliases:
+            alias = self.aliases[at]
+            if alias.node is not None:
+                chain.append((alias.node, alias.index))
+            at = alias.parent
+        result = node.output
+        if not any(find_view(step) for step, _ in chain):
+            root.value = result
+        else:
+            root.value = self._scatter(node, root.value, result, chain[::-1])
+        root.version += 1
+        root.seen[(target, root.version)] = result
+        self.aliases[result] = _Alias(target, None, 0, root.version)
+        self.torch_views[result] = self.torch_view(target)
+
+    def _scatter(
+        self, writer: Node, base: Value, part: Value, chain: list[tuple[Node, int]]
+    ) -> Value:
+        steps = [(step, index) for step, index in chain if find_view(step)]
+        name = f"{writer.name}.base"
+        node = Node(
+            name,
+            SCATTER_VIEW,
+            {"self": base, "part": part, "chain": steps},
+            source=writer.source,
+            origins=writer.origins,
+        )
+        node.outputs = [Value(name, base.shape, base.dtype, "node", None, node, 0)]
+        self.nodes.append(node)
+        return node.output
+
+
+def find_view(node: Node) -> bool:
+    """Whether the node is a view operator (and not an identity)."""
+    record = find_op(node.op_type)
+    return record is not None and record.view is not None
+
+
+def functionalize(graph: IRGraph) -> None:
+    """Replace in-place operators by functional ones; see the module's text."""
+    if any(functional_name(node.op_type) is not None for node in graph.nodes):
+        _Functionalizer(graph).run()

@@ -1,0 +1,164 @@
+"""Weight recipes: the steps that turn state_dict tensors into a device weight, and their execution
+with numpy.
+
+A recipe works on one current array. ``load`` (or ``zeros``, ``full``) starts it, the others
+transform it; arithmetic is float32 (float64 in BatchNorm folding), rounded once by the ``cast`` in
+the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, prod
+
+import numpy as np
+
+from npu_compiler.arrays import Array, cast
+from npu_compiler.dtypes import DTYPES
+from npu_compiler.errors import RecipeError
+from npu_compiler.program.schema import MAX_ELEMENTS, MAX_RANK, RECIPE_OPS
+
+# What each operation's ``sources`` are, in order; all but those of ``load`` may be absent unless
+# required below.
+SOURCE_ROLES: dict[str, tuple[str, ...]] = {
+    "load": ("tensor",),
+    "fold_bn_weight": ("gamma", "beta", "mean", "var"),
+    "fold_bn_bias": ("gamma", "beta", "mean", "var"),
+}
+_REQUIRED = {"load": (0,), "fold_bn_weight": (3,), "fold_bn_bias": (2, 3)}
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeStep:
+    """One step: ``sources`` are state_dict keys (None where absent), ``args`` axes or a shape.
+
+    ``fold_bn_weight``: current *= gamma / sqrt(var + value) along dimension 0. ``fold_bn_bias``:
+    current = (current - mean) * gamma / sqrt(var + value) + beta. ``pad`` grows to the shape
+    ``args`` with zeros behind. ``full`` starts with the shape ``args`` filled with ``value``.
+    """
+
+    op: str
+    sources: tuple[str | None, ...] = ()
+    args: tuple[int, ...] = ()
+    value: float = 0.0
+    dtype: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.op not in RECIPE_OPS:
+            raise RecipeError(f"unknown recipe step {self.op!r}")
+        roles = SOURCE_ROLES.get(self.op, ())
+        if len(self.sources) != len(roles):
+            raise RecipeError(
+                f"recipe step {self.op}: {len(roles)} sources expected, got {len(self.sources)}"
+            )
+        for index in _REQUIRED.get(self.op, ()):
+            if self.sources[index] is None:
+                raise RecipeError(f"recipe step {self.op}: source {roles[index]!r} is missing")
+        if len(self.args) > MAX_RANK or any(n < 0 for n in self.args):
+            raise RecipeError(f"recipe step {self.op}: invalid arguments {list(self.args)}")
+        if prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
+            raise RecipeError(f"recipe step {self.op}: shape {list(self.args)} is too large")
+        if self.op == "permute" and sorted(self.args) != list(range(len(self.args))):
+            raise RecipeError(f"recipe step permute: {list(self.args)} is no permutation")
+        if (self.op == "cast") != (self.dtype is not None):
+            raise RecipeError(
+                f"recipe step {self.op}: a dtype is for cast alone, got {self.dtype!r}"
+            )
+        if self.dtype is not None and self.dtype not in DTYPES:
+            raise RecipeError(f"recipe step cast: unknown dtype {self.dtype!r}")
+        if self.op.startswith("fold_bn") and not (isfinite(self.value) and self.value >= 0):
+            raise RecipeError(f"recipe step {self.op}: epsilon must be >= 0, got {self.value}")
+
+
+Recipe = tuple[RecipeStep, ...]
+
+
+def recipe_sources(recipe: Recipe) -> list[str]:
+    """The state_dict keys that a recipe reads, each once."""
+    return list(dict.fromkeys(s for step in recipe for s in step.sources if s is not None))
+
+
+def run_recipe(recipe: Recipe, sources: Mapping[str, Array], name: str = "weight") -> Array:
+    """The array that ``recipe`` makes of ``sources`` (state_dict tensors by key), C-contiguous.
+
+    Raises RecipeError naming ``name``, the step and the shapes where a source is missing or does
+    not fit.
+    """
+    current: Array | None = None
+    for index, step in enumerate(recipe):
+        try:
+            given = [None if s is None else sources[s] for s in step.sources]
+        except KeyError as error:
+            raise RecipeError(f"{name}: the weights have no tensor {error}") from None
+        if current is None and step.op not in ("load", "zeros", "full"):
+            raise RecipeError(f"{name}: recipe step {index} ({step.op}) has nothing to work on")
+        try:
+            current = _apply(step, current, given)
+        except ValueError as error:
+            raise RecipeError(f"{name}: recipe step {index} ({step.op}): {error}") from error
+    if current is None:
+        raise RecipeError(f"{name}: its recipe is empty")
+    return np.ascontiguousarray(current)
+
+
+def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None]) -> Array:
+    if step.op == "load":
+        (tensor,) = given
+        assert_present(tensor)
+        return np.asarray(tensor)
+    if step.op in ("zeros", "full"):
+        return np.full(step.args, step.value if step.op == "full" else 0.0, np.float32)
+    assert_present(current)
+    array = np.asarray(current)
+    match step.op:
+        case "fold_bn_weight" | "fold_bn_bias":
+            return _fold(step, array, given)
+        case "permute":
+            if array.ndim != len(step.args):
+                raise ValueError(f"axes {list(step.args)} do not fit shape {list(array.shape)}")
+            return array.transpose(step.args)
+        case "reshape":
+            return array.reshape(step.args)
+        case "pad":
+            return _pad(array, step.args)
+        case _:
+            return cast(array, str(step.dtype))
+
+
+def assert_present(value: Array | None) -> None:
+    """ValueError for a missing array."""
+    if value is None:
+        raise ValueError("a required tensor is missing")
+
+
+def _fold(step: RecipeStep, array: Array, given: Sequence[Array | None]) -> Array:
+    gamma, beta, mean, var = (None if g is None else g.astype(np.float64) for g in given)
+    assert_present(var)
+    channels = array.shape[0] if array.ndim else 0
+    for role, statistic in zip(SOURCE_ROLES[step.op], (gamma, beta, mean, var), strict=True):
+        if statistic is not None and statistic.shape != (channels,):
+            raise ValueError(
+                f"{role} has shape {list(statistic.shape)}, the folded tensor {channels} channels"
+            )
+    with np.errstate(all="ignore"):
+        scale = 1.0 / np.sqrt(np.asarray(var) + step.value)
+        if gamma is not None:
+            scale = scale * gamma
+        if step.op == "fold_bn_weight":
+            # One rounding to float32; the multiplication itself is exact enough in float32.
+            shaped = scale.astype(np.float32).reshape((channels,) + (1,) * (array.ndim - 1))
+            folded: Array = array.astype(np.float32, copy=False) * shaped
+            return folded
+        shifted = (array.astype(np.float64) - np.asarray(mean)) * scale
+        return (shifted if beta is None else shifted + beta).astype(np.float32)
+
+
+def _pad(array: Array, shape: tuple[int, ...]) -> Array:
+    if array.ndim != len(shape) or any(n > m for n, m in zip(array.shape, shape, strict=True)):
+        raise ValueError(f"shape {list(array.shape)} cannot be padded to {list(shape)}")
+    if array.shape == shape:
+        return array
+    padded = np.zeros(shape, array.dtype)
+    padded[tuple(slice(0, n) for n in array.shape)] = array
+    return padded
