@@ -18,6 +18,8 @@ constexpr std::int64_t kMaxTile = 2048;
 // Work (elements times cost) worth waking a thread for; a few microseconds.
 constexpr std::int64_t kTaskWork = 1 << 16;
 constexpr std::int64_t kTasksPerThread = 8;
+// Every instruction makes at most one value.
+constexpr std::size_t kMaxSlots = NPU_MAX_INSTRUCTIONS + 1;
 
 std::int64_t tile_capacity(int slots) {
   const std::int64_t fits = kRegisterFileBytes / (4 * std::max(slots, 1)) / 64 * 64;
@@ -28,9 +30,10 @@ class ElementwiseKernel final : public HostKernel {
  public:
   ElementwiseKernel(const DispatchInfo& dispatch, const CpuContext& context)
       : pool_(context.pool),
-        program_(lower_elementwise(dispatch, context.tiles)),
-        capacity_(tile_capacity(program_.slots)),
-        space_(dispatch.operands, capacity_) {
+        space_(dispatch.operands),
+        program_(lower_elementwise(dispatch, context.tiles, space_)),
+        capacity_(tile_capacity(program_.slots)) {
+    space_.cut(capacity_);
     for (std::size_t k = 0; k < size_.size(); ++k) {
       const schema::Operand& o = dispatch.operands[k];
       size_[k] =
@@ -59,12 +62,20 @@ class ElementwiseKernel final : public HostKernel {
   }
 
  private:
+  // Where the values of a task are: in the register file, or in an operand's memory (views).
+  struct Registers {
+    std::uint32_t* file;
+    std::array<const std::uint32_t*, kMaxSlots> at;
+  };
+
   std::int64_t register_file_words() const { return program_.slots * capacity_; }
 
   void run_tiles(std::span<std::byte* const> operands, std::int64_t first, std::int64_t last,
-                 std::uint32_t* registers) const {
-    const std::int64_t widest = space_.tile_rows * space_.tile_columns;
-    const IterationSpace::Tile whole{.offset = {}, .rows = 1, .columns = widest};
+                 std::uint32_t* file) const {
+    Registers registers;
+    registers.file = file;
+    const IterationSpace::Tile whole{
+        .offset = {}, .rows = 1, .columns = space_.tile_rows * space_.tile_columns};
     for (const TileStep& step : program_.invariant) run_step(step, operands, whole, registers);
     for (std::int64_t index = first; index < last; ++index) {
       const IterationSpace::Tile tile = space_.tile(index);
@@ -73,43 +84,59 @@ class ElementwiseKernel final : public HostKernel {
   }
 
   void run_step(const TileStep& step, std::span<std::byte* const> operands,
-                const IterationSpace::Tile& tile, std::uint32_t* registers) const {
+                const IterationSpace::Tile& tile, Registers& registers) const {
     const std::int64_t n = tile.rows * tile.columns;
-    std::uint32_t* dst = registers + step.dst * capacity_;
-    const std::uint32_t* a = registers + step.a * capacity_;
+    std::uint32_t* dst = registers.file + step.dst * capacity_;
+    const std::uint32_t* a = registers.at[step.a];
+    const auto address = [&](std::size_t k) { return operands[k] + tile.offset[k] * size_[k]; };
     switch (step.kind) {
       case TileStep::Kind::kOp:
-        step.op(dst, a, registers + step.b * capacity_, registers + step.c * capacity_, n);
+        registers.at[step.dst] = dst;
+        step.op(dst, a, registers.at[step.b], registers.at[step.c], n);
         break;
+      case TileStep::Kind::kView:
+        if (is_run(step.operand, tile) && space_.columns().stride[step.operand] == 1) {
+          registers.at[step.dst] = reinterpret_cast<const std::uint32_t*>(address(step.operand));
+          break;
+        }
+        [[fallthrough]];
       case TileStep::Kind::kLoad:
-        load(step, operands[step.operand] + tile.offset[step.operand] * size_[step.operand], tile,
-             dst);
+        registers.at[step.dst] = dst;
+        load(step, address(step.operand), tile, dst);
         break;
       case TileStep::Kind::kStore:
-        store(step, operands[step.operand] + tile.offset[step.operand] * size_[step.operand], tile,
-              a);
+        store(step, address(step.operand), tile, a);
+        break;
+      case TileStep::Kind::kFinish:
+        finish(step, address(step.operand),
+               step.addend == kNoOperand ? nullptr : address(step.addend), tile, a);
         break;
       case TileStep::Kind::kConstant:
+        registers.at[step.dst] = dst;
         std::fill_n(dst, n, step.bits);
         break;
     }
   }
 
+  // The operand's part of the tile is one evenly strided run.
+  bool is_run(std::size_t k, const IterationSpace::Tile& tile) const {
+    return tile.rows == 1 || space_.rows().stride[k] == space_.columns().stride[k] * tile.columns;
+  }
+
+  std::int64_t row_bytes(std::size_t k) const { return space_.rows().stride[k] * size_[k]; }
+
   void load(const TileStep& step, const std::byte* src, const IterationSpace::Tile& tile,
             std::uint32_t* dst) const {
     const std::int64_t stride = space_.columns().stride[step.operand];
-    const std::int64_t row_stride = space_.rows().stride[step.operand];
-    if (tile.rows == 1 || row_stride == stride * tile.columns) {
-      step.load(dst, src, stride, tile.rows * tile.columns);
-      return;
-    }
+    if (is_run(step.operand, tile)) return step.load(dst, src, stride, tile.rows * tile.columns);
+    const std::int64_t step_bytes = row_bytes(step.operand);
     step.load(dst, src, stride, tile.columns);
     for (std::int64_t r = 1; r < tile.rows; ++r) {
       std::uint32_t* row = dst + r * tile.columns;
-      if (row_stride == 0) {
+      if (step_bytes == 0) {
         std::memcpy(row, dst, static_cast<std::size_t>(tile.columns) * sizeof(std::uint32_t));
       } else {
-        step.load(row, src + r * row_stride * size_[step.operand], stride, tile.columns);
+        step.load(row, src + r * step_bytes, stride, tile.columns);
       }
     }
   }
@@ -117,21 +144,28 @@ class ElementwiseKernel final : public HostKernel {
   void store(const TileStep& step, std::byte* dst, const IterationSpace::Tile& tile,
              const std::uint32_t* src) const {
     const std::int64_t stride = space_.columns().stride[step.operand];
-    const std::int64_t row_stride = space_.rows().stride[step.operand];
-    if (tile.rows == 1 || row_stride == stride * tile.columns) {
-      step.store(dst, src, stride, tile.rows * tile.columns);
-      return;
+    if (is_run(step.operand, tile)) return step.store(dst, src, stride, tile.rows * tile.columns);
+    for (std::int64_t r = 0; r < tile.rows; ++r) {
+      step.store(dst + r * row_bytes(step.operand), src + r * tile.columns, stride, tile.columns);
+    }
+  }
+
+  void finish(const TileStep& step, std::byte* dst, const std::byte* addend,
+              const IterationSpace::Tile& tile, const std::uint32_t* src) const {
+    if (is_run(step.operand, tile) && (addend == nullptr || is_run(step.addend, tile))) {
+      return step.finish(dst, src, addend, step.lo, step.hi, tile.rows * tile.columns);
     }
     for (std::int64_t r = 0; r < tile.rows; ++r) {
-      step.store(dst + r * row_stride * size_[step.operand], src + r * tile.columns, stride,
-                 tile.columns);
+      step.finish(dst + r * row_bytes(step.operand), src + r * tile.columns,
+                  addend == nullptr ? nullptr : addend + r * row_bytes(step.addend), step.lo,
+                  step.hi, tile.columns);
     }
   }
 
   ThreadPool& pool_;
+  IterationSpace space_;
   ElementwiseProgram program_;
   std::int64_t capacity_;
-  IterationSpace space_;
   std::array<std::int64_t, kElementwiseOperands> size_{};  // bytes per element; 0: absent
   std::int64_t tiles_per_task_ = 1;
 };

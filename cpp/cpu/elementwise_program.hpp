@@ -6,32 +6,47 @@
 #include <vector>
 
 #include "cpu/host_kernels.hpp"
+#include "cpu/iteration_space.hpp"
 
 namespace npu::cpu {
 
-// One instruction; `dst`, `a`, `b`, `c` are slots of the tile register file.
+constexpr std::uint8_t kNoOperand = 0xff;
+
+// One instruction; `dst`, `a`, `b`, `c` are slots of the tile register file. Operands of the kernel
+// are numbered in binding order: inputs first, then outputs.
 struct TileStep {
-  enum class Kind : std::uint8_t { kLoad, kStore, kConstant, kOp };
+  enum class Kind : std::uint8_t {
+    kLoad,
+    kView,  // a load that may use the operand's memory in place of a register
+    kStore,
+    kFinish,  // store clamp(a + addend, lo, hi)
+    kConstant,
+    kOp,
+  };
   Kind kind;
-  std::uint8_t operand;  // load, store: which operand of the kernel (inputs first, then outputs)
-  std::uint16_t dst, a, b, c;
-  std::uint32_t bits;  // constant
-  RunOp op;
-  RunLoad load;
-  RunStore store;
+  std::uint8_t operand = kNoOperand;
+  std::uint8_t addend = kNoOperand;
+  std::uint16_t dst = 0, a = 0, b = 0, c = 0;
+  std::uint32_t bits = 0;  // constant
+  float lo = 0, hi = 0;    // finish
+  RunOp op = nullptr;
+  RunLoad load = nullptr;
+  RunStore store = nullptr;
+  RunFinish finish = nullptr;
 };
 
 struct ElementwiseProgram {
   std::vector<TileStep> invariant;  // gives the same values for every tile: run once per task
   std::vector<TileStep> body;       // run for each tile
-  int slots;                        // registers of the register file
-  int cost;                         // of one element, in additions
+  int slots = 0;                    // registers of the register file
+  int cost = 0;                     // of one element, in additions
 };
 
-// Renames registers so that each value has its own, hoists what does not depend on the index, and
-// assigns slots by lifetime. An operand is invariant when its stride is 0 along every axis of
-// extent above 1. Throws Error(kInvalidProgram) naming the instruction for an unknown operation, a
-// register out of range or read before it is written, and an operand that the dispatch lacks.
-ElementwiseProgram lower_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles);
+// Renames registers so that each value has its own, merges a closing add, max and min into the
+// store, hoists what does not depend on the index, and assigns slots by lifetime. Throws
+// Error(kInvalidProgram) naming the instruction for an unknown operation, a register out of range
+// or read before it is written, and an operand that the dispatch lacks.
+ElementwiseProgram lower_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+                                     const IterationSpace& space);
 
 }  // namespace npu::cpu

@@ -55,9 +55,12 @@ std::vector<Axis> merged_axes(std::span<const schema::Operand> operands) {
 
 }  // namespace
 
-IterationSpace::IterationSpace(std::span<const schema::Operand> operands, std::int64_t capacity) {
+IterationSpace::IterationSpace(std::span<const schema::Operand> operands) {
   const std::vector<Axis> axes = merged_axes(operands);
   std::copy(axes.begin(), axes.end(), axis.end() - static_cast<std::ptrdiff_t>(axes.size()));
+}
+
+void IterationSpace::cut(std::int64_t capacity) {
   if (elements() == 0) return;
   tile_columns = std::min(columns().extent, capacity);
   if (transposed(rows(), columns())) tile_columns = std::min(tile_columns, kTransposeColumns);
@@ -72,6 +75,11 @@ std::int64_t IterationSpace::elements() const {
   std::int64_t n = 1;
   for (const Axis& a : axis) n *= a.extent;
   return n;
+}
+
+bool IterationSpace::is_broadcast(std::size_t operand) const {
+  return std::all_of(axis.begin(), axis.end(),
+                     [operand](const Axis& a) { return a.stride[operand] == 0; });
 }
 
 IterationSpace::Tile IterationSpace::tile(std::int64_t index) const {

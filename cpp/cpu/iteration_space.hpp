@@ -30,12 +30,16 @@ struct IterationSpace {
   std::int64_t row_tiles = 1, column_tiles = 1;
   std::int64_t tiles = 0;  // 0: nothing to do
 
-  // `capacity`: the most elements that a tile may have.
-  IterationSpace(std::span<const schema::Operand> operands, std::int64_t capacity);
+  // Sorts and merges the axes.
+  explicit IterationSpace(std::span<const schema::Operand> operands);
+  // Cuts the space into tiles of at most `capacity` elements.
+  void cut(std::int64_t capacity);
 
   const Axis& rows() const { return axis[NPU_MAX_DIMS - 2]; }
   const Axis& columns() const { return axis[NPU_MAX_DIMS - 1]; }
   std::int64_t elements() const;
+  // The operand has one value for the whole space.
+  bool is_broadcast(std::size_t operand) const;
   Tile tile(std::int64_t index) const;
 };
 

@@ -25,6 +25,11 @@ using RunLoad = void (*)(std::uint32_t* dst, const std::byte* src, std::int64_t 
 using RunStore = void (*)(std::byte* dst, const std::uint32_t* src, std::int64_t stride,
                           std::int64_t n);
 
+// dst[i] = clamp(src[i] + addend[i], lo, hi), rounded to the storage type; everything contiguous. A
+// null addend is zero; dst may be the addend. NaN stays NaN.
+using RunFinish = void (*)(std::byte* dst, const std::uint32_t* src, const std::byte* addend,
+                           float lo, float hi, std::int64_t n);
+
 // How a reduction combines values: the REDUCE_OPS but mean, which is a sum and a division.
 enum class Combine : std::uint8_t { kSum, kMax, kMin, kProd };
 constexpr std::size_t kCombines = 4;
@@ -33,6 +38,7 @@ struct TileKernels {
   std::array<RunOp, NPU_OP_COPY + 1> op;        // by instruction; null: not a formula
   std::array<RunLoad, NPU_DTYPE_F64 + 1> load;  // by dtype id; null: no such dtype
   std::array<RunStore, NPU_DTYPE_F64 + 1> store;
+  std::array<RunFinish, NPU_DTYPE_F64 + 1> finish;  // f32, f16 and bf16; null for the others
 
   // All of x combined into one value, the combination's identity for n == 0. NaN wins in max and
   // min.

@@ -93,14 +93,25 @@ void load_half(std::uint32_t* dst, const std::byte* src, std::int64_t stride, st
   }
 }
 
+template <DType D>
+void finish_run(std::byte* dst, const std::uint32_t* src, const std::byte* addend, float lo,
+                float hi, std::int64_t n) {
+  static const StoreTileFn store = kernel_table(kIsa).store_tile[static_cast<std::size_t>(D)];
+  void* row = dst;
+  const void* addend_row = addend;
+  store(reinterpret_cast<const float*>(src), n, 1, n,
+        {.bias = nullptr,
+         .residual = addend == nullptr ? nullptr : &addend_row,
+         .y = &row,
+         .lo = lo,
+         .hi = hi});
+}
+
 template <DType D, auto Convert>
 void store_half(std::byte* dst, const std::uint32_t* src, std::int64_t stride, std::int64_t n) {
-  static const StoreTileFn store = kernel_table(kIsa).store_tile[static_cast<std::size_t>(D)];
   if (stride != 1) return store_run<std::uint16_t, Convert>(dst, src, stride, n);
-  void* row = dst;
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  store(reinterpret_cast<const float*>(src), n, 1, n,
-        {.bias = nullptr, .residual = nullptr, .y = &row, .lo = -kInfinity, .hi = kInfinity});
+  finish_run<D>(dst, src, nullptr, -kInfinity, kInfinity, n);
 }
 
 std::uint32_t same_bits(std::uint32_t x) { return x; }
@@ -236,6 +247,9 @@ TileKernels make_table() {
   t.store[NPU_DTYPE_U8] = &store_run<std::uint8_t, to_int<std::uint8_t>>;
   t.store[NPU_DTYPE_B8] = &store_run<std::uint8_t, to_bool>;
   t.store[NPU_DTYPE_F64] = &store_run<double, to_f64>;
+  t.finish[NPU_DTYPE_F32] = &finish_run<DType::f32>;
+  t.finish[NPU_DTYPE_F16] = &finish_run<DType::f16>;
+  t.finish[NPU_DTYPE_BF16] = &finish_run<DType::bf16>;
   t.fold = {&fold<Combine::kSum>, &fold<Combine::kMax>, &fold<Combine::kMin>,
             &fold<Combine::kProd>};
   t.accumulate = {&accumulate<Combine::kSum>, &accumulate<Combine::kMax>,

@@ -34,11 +34,14 @@ NPU_VECTOR_INLINE float power_of_two(std::int32_t n) {
   return std::bit_cast<float>((static_cast<std::uint32_t>(n) + 127u) << 23);
 }
 
-NPU_VECTOR_INLINE float exp(float a) {
-  // Beyond these the result is 0 or inf anyway; comparisons with NaN are false and let it through.
-  float x = a < -105.0f ? -105.0f : a;
-  x = x > 89.0f ? 89.0f : x;
-  // a = n ln2 + r with |r| <= ln2 / 2: adding 1.5 * 2^23 rounds to the integer n, also as bits.
+// e^x = 2^k p with p in [0.7, 1.42], for |x| up to 105.
+struct ScaledExp {
+  float p;
+  std::int32_t k;
+};
+
+NPU_VECTOR_INLINE ScaledExp scaled_exp(float x) {
+  // x = k ln2 + r with |r| <= ln2 / 2: adding 1.5 * 2^23 rounds to the integer k, also as bits.
   constexpr float kRound = 0x1.8p23f;
   const float shifted = x * 0x1.715476p0f + kRound;
   const float n = shifted - kRound;
@@ -48,12 +51,25 @@ NPU_VECTOR_INLINE float exp(float a) {
   const float r = (x - n * 0x1.62e4p-1f) - n * 0x1.7f7d1cp-20f;
   const float q = polynomial(r, 0.5f, 1.6666666e-01f, 4.166628e-02f, 8.333504e-03f, 1.3945752e-03f,
                              1.9789263e-04f);
-  const float p = 1.0f + (r + r * r * q);
-  // 2^n in two factors, since n may lie outside the range of normal exponents.
-  const std::int32_t half = k >> 1;
-  return p * power_of_two(half) *
-         power_of_two(static_cast<std::int32_t>(static_cast<std::uint32_t>(k) -
-                                                static_cast<std::uint32_t>(half)));
+  return {1.0f + (r + r * r * q), k};
+}
+
+NPU_VECTOR_INLINE float exp(float a) {
+  // Beyond these the result is 0 or inf anyway; comparisons with NaN are false and let it through.
+  float x = a < -105.0f ? -105.0f : a;
+  x = x > 89.0f ? 89.0f : x;
+  const ScaledExp e = scaled_exp(x);
+  // 2^k in two factors, since k may lie outside the range of normal exponents.
+  const std::int32_t half = e.k >> 1;
+  const std::int32_t rest =
+      static_cast<std::int32_t>(static_cast<std::uint32_t>(e.k) - static_cast<std::uint32_t>(half));
+  return e.p * power_of_two(half) * power_of_two(rest);
+}
+
+// For |x| up to 87, where neither the result nor 2^k leaves the normal range.
+NPU_VECTOR_INLINE float exp_within(float x) {
+  const ScaledExp e = scaled_exp(x);
+  return e.p * power_of_two(e.k);
 }
 
 NPU_VECTOR_INLINE float log(float a) {
@@ -89,12 +105,13 @@ NPU_VECTOR_INLINE float absolute(float a) {
 
 NPU_VECTOR_INLINE float tanh(float a) {
   const float x = absolute(a);
-  // Up to 0.65: x + x^3 P(x^2). Above, 1 - 2 / (e^2x + 1) loses nothing.
+  // Up to 0.65: x + x^3 P(x^2). Above, 1 - 2 / (e^2x + 1) loses nothing; beyond 10 it is 1.
   const float t = x * x;
   const float small = x + x * t *
                               polynomial(t, -3.3333328e-01f, 1.3333158e-01f, -5.3940564e-02f,
                                          2.1666348e-02f, -8.091971e-03f, 2.0646676e-03f);
-  const float large = 1.0f - 2.0f / (exp(2.0f * x) + 1.0f);
+  const float y = x > 10.0f ? 10.0f : x;
+  const float large = 1.0f - 2.0f / (exp_within(2.0f * y) + 1.0f);
   return with_sign_of(x < 0.65f ? small : large, a);
 }
 
@@ -107,7 +124,8 @@ NPU_VECTOR_INLINE float erf(float a) {
                                          -8.5040677e-04f, 1.14343886e-04f, -1.0222372e-05f);
   const float y = x > 4.0f ? 4.0f : x;
   const float large =
-      1.0f - exp(y * polynomial(y, -1.1286522e+00f, -6.351359e-01f, -1.06263146e-01f,
+      1.0f -
+      exp_within(y * polynomial(y, -1.1286522e+00f, -6.351359e-01f, -1.06263146e-01f,
                                 2.3785349e-02f, -3.6537647e-03f, 3.256529e-04f, -1.15223065e-05f));
   return with_sign_of(x < 0.93f ? small : large, a);
 }

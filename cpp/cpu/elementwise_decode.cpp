@@ -1,0 +1,128 @@
+// Reads the instruction words of an elementwise program, checking each.
+#include <array>
+#include <string>
+
+#include "cpu/elementwise_values.hpp"
+#include "npu_scalar_ops.h"  // generated
+
+namespace npu::cpu {
+namespace {
+
+int op_arity(std::uint32_t op) {
+  switch (op) {
+#define NPU_OP_ARITY(ID, NAME, ARGS, RESULT, FORMULA) \
+  case ID:                                            \
+    return static_cast<int>(sizeof(#ARGS)) - 1;
+    NPU_SCALAR_OPS(NPU_OP_ARITY)
+#undef NPU_OP_ARITY
+    default:
+      return 0;
+  }
+}
+
+class Decoder {
+ public:
+  Decoder(const DispatchInfo& dispatch, const TileKernels& tiles, const IterationSpace& space)
+      : dispatch_(dispatch), tiles_(tiles), space_(space) {
+    current_.fill(kNoValue);
+  }
+
+  std::vector<Draft> run() {
+    const auto& params = dispatch_.params_as<ElementwiseParams>();
+    if (params.num_instructions > NPU_MAX_INSTRUCTIONS) {
+      fail("num_instructions", params.num_instructions, "is above the limit");
+    }
+    for (at_ = 0; at_ < params.num_instructions; ++at_) {
+      const std::uint32_t* words = params.code + 4 * at_;
+      append(words[0] & 0xffu, (words[0] >> 8) & 0xffu,
+             {(words[0] >> 16) & 0xffu, words[0] >> 24, words[1]}, words[2]);
+    }
+    return std::move(drafts_);
+  }
+
+ private:
+  [[noreturn]] void fail(const char* what, std::uint32_t value, const char* rule) const {
+    throw Error(ErrorCode::kInvalidProgram,
+                "dispatch '" + std::string(dispatch_.name) + "', elementwise instruction " +
+                    std::to_string(at_) + ": " + what + " " + std::to_string(value) + " " + rule +
+                    "; compile the model again");
+  }
+
+  int read(std::uint32_t reg) const {
+    if (reg >= NPU_MAX_REGISTERS) fail("register", reg, "is out of range");
+    if (current_[reg] == kNoValue) fail("register", reg, "is read before it is written");
+    return current_[reg];
+  }
+
+  int define(std::uint32_t reg, bool invariant) {
+    if (reg >= NPU_MAX_REGISTERS) fail("register", reg, "is out of range");
+    invariant_.push_back(invariant);
+    return current_[reg] = static_cast<int>(invariant_.size()) - 1;
+  }
+
+  const schema::Operand& operand(std::uint32_t index, std::uint32_t first,
+                                 std::uint32_t count) const {
+    if (index >= count) fail("operand", index, "is out of range");
+    const schema::Operand& o = dispatch_.operands[first + index];
+    if (o.buffer == schema::kNone) fail("operand", index, "is absent");
+    if (o.dtype >= tiles_.load.size() || tiles_.load[o.dtype] == nullptr) {
+      fail("dtype", o.dtype, "is unknown");
+    }
+    return o;
+  }
+
+  void append(std::uint32_t op, std::uint32_t dst, std::array<std::uint32_t, 3> args,
+              std::uint32_t immediate) {
+    Draft draft;
+    draft.op = op;
+    if (op == NPU_OP_LOAD) {
+      const schema::Operand& input = operand(args[0], 0, NPU_MAX_INPUTS);
+      draft.step.kind = TileStep::Kind::kLoad;
+      draft.step.operand = static_cast<std::uint8_t>(args[0]);
+      draft.step.load = tiles_.load[input.dtype];
+      draft.invariant = space_.is_broadcast(args[0]);
+      draft.dst = define(dst, draft.invariant);
+    } else if (op == NPU_OP_STORE) {
+      const schema::Operand& output = operand(dst, NPU_MAX_INPUTS, NPU_MAX_OUTPUTS);
+      draft.step.kind = TileStep::Kind::kStore;
+      draft.step.operand = static_cast<std::uint8_t>(NPU_MAX_INPUTS + dst);
+      draft.step.store = tiles_.store[output.dtype];
+      draft.a = read(args[0]);
+    } else if (op == NPU_OP_CONSTANT) {
+      draft.step.kind = TileStep::Kind::kConstant;
+      draft.step.bits = immediate;
+      draft.invariant = true;
+      draft.dst = define(dst, true);
+    } else {
+      if (op >= tiles_.op.size() || tiles_.op[op] == nullptr) fail("operation", op, "is unknown");
+      draft.step.kind = TileStep::Kind::kOp;
+      draft.step.op = tiles_.op[op];
+      // Arguments that the formula ignores repeat the first one, so that every pointer is readable.
+      draft.a = read(args[0]);
+      draft.b = op_arity(op) > 1 ? read(args[1]) : draft.a;
+      draft.c = op_arity(op) > 2 ? read(args[2]) : draft.a;
+      draft.invariant = is_invariant(draft.a) && is_invariant(draft.b) && is_invariant(draft.c);
+      draft.dst = define(dst, draft.invariant);
+    }
+    drafts_.push_back(draft);
+  }
+
+  bool is_invariant(int value) const { return invariant_[static_cast<std::size_t>(value)]; }
+
+  const DispatchInfo& dispatch_;
+  const TileKernels& tiles_;
+  const IterationSpace& space_;
+  std::uint32_t at_ = 0;
+  std::array<int, NPU_MAX_REGISTERS> current_;  // register to value
+  std::vector<bool> invariant_;                 // by value
+  std::vector<Draft> drafts_;
+};
+
+}  // namespace
+
+std::vector<Draft> decode_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+                                      const IterationSpace& space) {
+  return Decoder(dispatch, tiles, space).run();
+}
+
+}  // namespace npu::cpu
