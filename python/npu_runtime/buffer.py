@@ -16,7 +16,6 @@ from npu_runtime.memory import Memory
 
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import TensorSpec
-
     from npu_runtime.device import Device
 
 # DLPack's kDLCPU.
@@ -170,7 +169,7 @@ class NPUBuffer(_native.BufferExporter):
         if dtype is not None:
             # Asked for by name: any conversion that numpy knows.
             return fetch(view, numpy_dtype(dtype))
-        target = self.dtype if spec is None else numpy_dtype(spec.ir_dtype)
+        target = self.dtype if spec is None else numpy_dtype(spec.dtype)
         check_cast(view, target, "buffer")
         return fetch(view, target)
 
@@ -194,7 +193,8 @@ class NPUBuffer(_native.BufferExporter):
     def __buffer__(self, flags: int) -> memoryview:
         view = self.numpy_view()
         # The buffer protocol has no letter for bfloat16: its bits go out.
-        return memoryview(view.view(np.uint16) if dtype_name(view.dtype) == "bfloat16" else view)
+        bits: Any = view.view(np.uint16) if dtype_name(view.dtype) == "bfloat16" else view
+        return memoryview(bits)
 
     def __dlpack__(self, **arguments: Any) -> Any:
         try:

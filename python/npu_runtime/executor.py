@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from npu_compiler.names import aliases
 from npu_compiler.program.schema import NONE
 from npu_runtime import _native
 from npu_runtime.buffer import NPUBuffer
-from npu_runtime.errors import ArgumentError, WeightError
+from npu_runtime.errors import ArgumentError, ProgramError, WeightError
 from npu_runtime.layout import Layout
 from npu_runtime.memory import Memory, Pool
-from npu_runtime.names import NamedOutputs, aliases, listed, pick
+from npu_runtime.names import NamedOutputs, listed, pick
 from npu_runtime.weight_set import WeightSet
 
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import CompiledProgram
-
     from npu_runtime.device import Device
 
 # (index of the dispatch, begin, end) in nanoseconds of a steady clock.
@@ -34,19 +34,14 @@ class Executor:
     def __init__(self, program: CompiledProgram, device: Device) -> None:
         self._program = program
         self._device = device
-        path = getattr(program, "path", None)
-        self._native_program = (
-            _native.Program.from_bytes(program.to_bytes())
-            if path is None
-            else _native.Program.from_file(str(path))
-        )
+        self._native_program = _native_program(program)
         self._executable = device.native.load(self._native_program)
         self._input_names = [spec.name for spec in program.input_specs]
-        self._input_aliases = aliases(self._input_names, "input")
+        self._input_aliases = aliases("input", self._input_names)
         self._input_layouts = [Layout.of_spec(spec) for spec in program.input_specs]
         self._input_pools = [Pool(device.native, layout.nbytes) for layout in self._input_layouts]
         self._output_names = [spec.name for spec in program.output_specs]
-        self._output_aliases = aliases(self._output_names, "output", extra=("logits",))
+        self._output_aliases = aliases("output", self._output_names)
         self._output_layouts = [Layout.of_spec(spec) for spec in program.output_specs]
         self._donors = self._native_program.entry_points[0].output_donors
         self._pools = [Pool(device.native, layout.nbytes) for layout in self._output_layouts]
@@ -188,3 +183,25 @@ class Executor:
 
     def __repr__(self) -> str:
         return f"Executor({self._program.model_name!r}, {self._device.kind})"
+
+
+def _native_program(program: CompiledProgram) -> _native.Program:
+    """The program, verified by the native reader; its file is mapped where it has one."""
+    if program.path is None:
+        return _native.Program.from_bytes(program.to_bytes())
+    native = _native.Program.from_file(program.path)
+    # The file may be another one by now: everything that this module relies on is compared.
+    entry = native.entry_points[0]
+    found = (native.dispatches, native.weight_sizes, entry.input_names, entry.output_names)
+    known = (
+        [(call.name, call.kernel_name) for call in program.kernel_calls],
+        [program.buffer_allocations[spec.buffer].size_bytes for spec in program.weight_specs],
+        [spec.name for spec in program.input_specs],
+        [spec.name for spec in program.output_specs],
+    )
+    if found != known:
+        raise ProgramError(
+            f"{program.path} holds another program than the one that was loaded from it or saved "
+            "to it: load it again"
+        )
+    return native

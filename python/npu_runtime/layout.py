@@ -42,9 +42,7 @@ class Layout:
     @classmethod
     def of_spec(cls, spec: TensorSpec) -> Layout:
         """The layout that a program declares for one of its tensors."""
-        return cls(
-            tuple(spec.shape), tuple(spec.alloc_shape), tuple(spec.strides), numpy_dtype(spec.dtype)
-        )
+        return cls(spec.shape, spec.alloc_shape, spec.strides, numpy_dtype(spec.storage_dtype))
 
     @cached_property
     def nbytes(self) -> int:

@@ -1,4 +1,4 @@
-"""Names of inputs and outputs: what a caller says and what the program calls it."""
+"""Values by name: in the program's order, with aliases, and with errors that list what is wrong."""
 
 from __future__ import annotations
 
@@ -9,18 +9,6 @@ from typing import Any, TypeVar
 from npu_runtime.errors import ArgumentError
 
 T = TypeVar("T")
-
-
-def aliases(names: Sequence[str], kind: str, *, extra: Sequence[str] = ()) -> dict[str, str]:
-    """Other words for the names of a program's inputs or outputs (``kind``: "input" or "output").
-
-    ``input_0``, ``input_1``… by position, and where there is one only, ``input`` itself and the
-    ``extra`` words. A real name is never hidden by an alias.
-    """
-    table = {f"{kind}_{index}": name for index, name in enumerate(names)}
-    if len(names) == 1:
-        table.update(dict.fromkeys((kind, *extra), names[0]))
-    return {alias: name for alias, name in table.items() if alias not in names}
 
 
 def pick(

@@ -22,7 +22,6 @@ from npu_runtime.weight_set import WeightSet
 
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import CompiledProgram
-
     from npu_runtime.device import Device
 
 # Buffers of BatchNorm that a state_dict holds and inference has no use for.
@@ -53,8 +52,8 @@ def load_weights(
     tensors = open_tensors(source)
     check_weights(tensors, program, strict=strict)
     buffers: dict[str, NPUBuffer] = {}
-    for index, spec in enumerate(program.weight_specs):
-        recipe = program.weight_recipes[spec.name]
+    specs = program.weight_specs
+    for index, (spec, recipe) in enumerate(zip(specs, program.weight_recipes, strict=True)):
         arrays = {name: tensors.get(name) for name in recipe_sources(recipe)}
         try:
             made = run_recipe(recipe, arrays, spec.name)
@@ -62,7 +61,7 @@ def load_weights(
             raise WeightError(f"{tensors.label}: {error}") from error
         buffers[spec.name] = _upload(made, Layout.of_spec(spec), device, spec.name)
         if progress is not None:
-            progress(index + 1, len(program.weight_specs))
+            progress(index + 1, len(specs))
     return WeightSet(buffers)
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from npu_compiler.compiled_program import CompiledProgram
 from numpy.typing import NDArray
 
+from npu_compiler.compiled_program import CompiledProgram
 from npu_runtime import Device, Executor, load_weights
 from npu_runtime.errors import FileError
 from npu_runtime.weight_set import WeightSet
@@ -63,10 +63,10 @@ def random_inputs(program: CompiledProgram, seed: int = 0) -> dict[str, NDArray[
     draw = np.random.default_rng(seed)
     arrays: dict[str, NDArray[Any]] = {}
     for spec in program.input_specs:
-        if "float" in spec.ir_dtype:
+        if "float" in spec.dtype:
             arrays[spec.name] = draw.standard_normal(spec.shape, np.float32)
         else:
-            arrays[spec.name] = np.zeros(spec.shape, spec.ir_dtype)
+            arrays[spec.name] = np.zeros(spec.shape, spec.dtype)
     return arrays
 
 

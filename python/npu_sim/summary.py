@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npu_compiler.compiled_program import CompiledProgram
+    from npu_compiler.compiled_program import CompiledProgram, TensorSpec
 
 
 def summarize(program: CompiledProgram) -> dict[str, Any]:
@@ -26,8 +26,8 @@ def summarize(program: CompiledProgram) -> dict[str, Any]:
         "num_dispatches": len(program.kernel_calls),
         "kernels": sorted(kernels.values(), key=lambda row: -row["flops"]),
         "flops": sum(call.flops for call in program.kernel_calls),
-        "arena_bytes": program.arena_bytes,
-        "arena_lower_bound_bytes": program.arena_lower_bound_bytes,
+        "arena_bytes": program.arena_size,
+        "arena_lower_bound_bytes": arena_lower_bound(program),
         "num_weights": len(program.weight_specs),
         "weight_bytes": sum(spec.size_bytes for spec in program.weight_specs),
         "num_source_tensors": len(program.source_tensors),
@@ -35,12 +35,17 @@ def summarize(program: CompiledProgram) -> dict[str, Any]:
     }
 
 
-def _tensor(spec: Any) -> dict[str, Any]:
+def arena_lower_bound(program: CompiledProgram) -> int:
+    """Most bytes of intermediates live at once; 0 where the compiler did not say."""
+    return int(program.metadata.get("arena_lower_bound", 0))
+
+
+def _tensor(spec: TensorSpec) -> dict[str, Any]:
     return {
         "name": spec.name,
         "shape": list(spec.shape),
-        "ir_dtype": spec.ir_dtype,
         "dtype": spec.dtype,
+        "storage_dtype": spec.storage_dtype,
         "alloc_shape": list(spec.alloc_shape),
         "layout": spec.layout,
     }

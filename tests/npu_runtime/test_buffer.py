@@ -23,8 +23,8 @@ class Spec:
 
     name: str
     shape: tuple[int, ...]
+    storage_dtype: str
     dtype: str
-    ir_dtype: str
     alloc_shape: tuple[int, ...]
     strides: tuple[int, ...]
 

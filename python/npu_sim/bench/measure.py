@@ -89,7 +89,7 @@ def interleave(
 def _turn(run: Callable[[], object], seconds: float) -> list[float]:
     run()
     run()
-    times = []
+    times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:
         begin = time.perf_counter()

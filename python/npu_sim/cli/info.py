@@ -25,7 +25,6 @@ def info_command(program: ProgramArgument, json: JsonOption = False) -> None:
       npu-sim info resnet18.npubin --json | python -m json.tool
     """
     from npu_compiler.compiled_program import CompiledProgram
-
     from npu_sim.summary import summarize
 
     summary = summarize(CompiledProgram.load(str(program)))
@@ -64,8 +63,8 @@ def _tensors(summary: dict[str, Any]) -> None:
     table = Table("", "name", "shape", "dtype", "on the device", box=None, pad_edge=False)
     for kind in ("input", "output"):
         for spec in summary[f"{kind}s"]:
-            stored = f"{spec['dtype']} {spec['alloc_shape']}, {spec['layout']}"
-            table.add_row(kind, spec["name"], str(spec["shape"]), spec["ir_dtype"], stored)
+            stored = f"{spec['storage_dtype']} {spec['alloc_shape']}, {spec['layout']}"
+            table.add_row(kind, spec["name"], str(spec["shape"]), spec["dtype"], stored)
     typer.echo("")
     stdout().print(table)
 

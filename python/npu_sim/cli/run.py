@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -58,7 +58,9 @@ def run_command(
     found = {name: buffer.to_numpy(spec=specs[name]) for name, buffer in results.items()}
     if output is not None:
         # .npz knows no bfloat16: float32 holds every value of it.
-        plain = {n: a if a.dtype.kind in "fiub" else a.astype(np.float32) for n, a in found.items()}
+        plain: dict[str, Any] = {
+            n: a if a.dtype.kind in "fiub" else a.astype(np.float32) for n, a in found.items()
+        }
         with output.open("wb") as file:
             np.savez(file, **plain)
     rows = [

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from npu_compiler.compiled_program import CompiledProgram
 
 import npu_compiler
+from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.dtypes import COMPUTE
 from npu_runtime import Device, Executor, NPUBuffer, Profiler, load_weights
 from npu_sim.agreement import Agreement, Logits, compare
@@ -19,6 +19,7 @@ from npu_sim.bench.measure import Statistics, interleave
 from npu_sim.errors import UsageError
 from npu_sim.extras import require
 from npu_sim.pipeline import MODELS, build_model, extract
+from npu_sim.summary import arena_lower_bound
 
 # Called with a sentence on what comes next.
 Step = Callable[[str], None]
@@ -135,7 +136,7 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
     images = random_images(options.images, options.image_size, seed=options.seed + 1)
     with torch.inference_mode():
         expected = torch.cat([model(image[None]) for image in images]).numpy()
-    results = []
+    results: list[DeviceResult] = []
     weights_ms = 0.0
     for kind in options.devices:
         device = Device(kind)
@@ -177,8 +178,8 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
         latency=latency["ours"],
         torch_latency=latency["torch"],
         dispatches=len(program.kernel_calls),
-        arena_bytes=program.arena_bytes,
-        arena_lower_bound_bytes=program.arena_lower_bound_bytes,
+        arena_bytes=program.arena_size,
+        arena_lower_bound_bytes=arena_lower_bound(program),
         extract_ms=extract_ms,
         compile_ms=compile_ms,
         load_verify_ms=load_verify_ms,
