@@ -19,7 +19,8 @@ constexpr int kMaxRows = 32;
 constexpr int kMaxCols = 64;
 
 // c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. lda and ldc in elements; k is a
-// multiple of k_unit. For f16_split, a row is k high halves and `k` elements later k low halves.
+// multiple of k_unit. For f16_split, a row is k high halves followed by k low halves, and where an operand
+// is infinite the result may be NaN. Rows up to row_overread past the last may be read and written in c.
 using TileFn = void (*)(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
                         std::int64_t ldc);
 
@@ -31,7 +32,7 @@ struct GemmKernels {
   int max_rows;       // tile[1..max_rows] exist
   int nr;             // columns of a panel
   int k_unit;         // K is padded with zeros to a multiple of this
-  int row_overread;   // tiles may read (never use) this many rows past their last
+  int row_overread;   // how many rows past its last a tile may touch
   int a_size;         // bytes per element of packed A: 4 float32, 2 bfloat16
   int a_planes;       // 2 when A is split into high and low halves
   double macs_per_cycle;  // against which other costs are weighed when work is split
@@ -48,6 +49,9 @@ struct TileStore {
 };
 using StoreTileFn = void (*)(const float* sums, std::int64_t ld, int rows, std::int64_t n,
                              const TileStore& store);
+
+// Whether all of n contiguous floats are finite.
+using AllFiniteFn = bool (*)(const float* v, std::int64_t n);
 
 // out[j] = sum over k of w[j * ldw + k] * x[k] for j < rows; x is float32, or bfloat16 where the
 // instruction set multiplies that directly (see KernelTable::dot_x_bf16).
@@ -81,6 +85,7 @@ struct KernelTable {
   GemmKernels gemm_f32;        // float32 A and panels, whatever the storage type
   bool dot_x_bf16;             // dot_rows[bf16] takes x as bfloat16
   StoreTileFn store_tile[3];
+  AllFiniteFn all_finite;
   WidenFn widen_f32[3];        // storage type to float32
   DotRowsFn dot_rows[3];
   DepthwiseFn depthwise[3];

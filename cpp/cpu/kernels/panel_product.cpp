@@ -32,6 +32,27 @@ void store_strided(const float* sums, std::int64_t ld, int rows, const RowOffset
   }
 }
 
+// Split float16 turns infinity * w into NaN where w has no low half (infinity * 0): a tile with a sum that
+// is not finite is summed up plainly.
+void recompute_split_tile(const GemmKernels& g, const std::byte* a_bytes, std::int64_t lda, int rows,
+                          const void* panel_bytes, std::int64_t k, float* sums) {
+  const auto* a = reinterpret_cast<const std::uint16_t*>(a_bytes);
+  const auto* high = static_cast<const std::uint16_t*>(panel_bytes);
+  const std::uint16_t* low = high + k * g.nr;
+  for (int i = 0; i < rows; ++i) {
+    const std::uint16_t* row = a + i * lda;
+    for (std::int64_t j = 0; j < g.nr; ++j) {
+      float sum = 0.0f;
+      for (std::int64_t kk = 0; kk < k; ++kk) {
+        const std::int64_t at = (kk / 2 * g.nr + j) * 2 + kk % 2;
+        const float x = bf16_to_f32(row[kk]) + bf16_to_f32(row[k + kk]);
+        sum += x * (bf16_to_f32(high[at]) + bf16_to_f32(low[at]));
+      }
+      sums[i * g.nr + j] = sum;
+    }
+  }
+}
+
 }  // namespace
 
 std::int64_t product_workspace_bytes(const GemmKernels& g, std::int64_t rows, std::int64_t k) {
@@ -84,6 +105,9 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
       const auto rows = static_cast<int>(block.rows * (t + 1) / tiles - row);
       const auto* a = static_cast<const std::byte*>(block.a) + row * block.lda * gemm.a_size;
       tile[rows](a, block.lda, panel, block.k, sums, gemm.nr);
+      if (gemm.format == PanelFormat::f16_split && !table.all_finite(sums, rows * gemm.nr)) {
+        recompute_split_tile(gemm, a, block.lda, rows, panel, block.k, sums);
+      }
       store_sums(table, sums, gemm.nr, rows, {y_offsets + row, residual_offsets + row}, column, n, out);
     }
   }

@@ -56,7 +56,8 @@ void pack_panel(const GemmKernels& g, const WeightView& w, std::int64_t n0, std:
       });
       fill_pairs(dst16 + g.nr * k_padded, g.nr, columns, k, k_padded, [&](auto j, auto i) {
         const float v = f16_to_f32(halves(w)[at(j, i)]);
-        return f32_to_bf16(v - bf16_to_f32(f32_to_bf16(v)));
+        const float rest = v - bf16_to_f32(f32_to_bf16(v));
+        return f32_to_bf16(rest == rest ? rest : 0.0f);  // an infinity or NaN has no rest
       });
       break;
   }

@@ -95,6 +95,16 @@ void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, co
   }
 }
 
+// infinity * 0 is NaN, and NaN stays.
+template <class V>
+bool all_finite(const float* v, std::int64_t n) {
+  typename V::Reg nan = V::zero();
+  std::int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) nan = V::fma(V::template load<DType::f32>(v + i), V::zero(), nan);
+  if (i < n) nan = V::fma(V::template load_n<DType::f32>(v + i, n - i), V::zero(), nan);
+  return V::sum(nan) == 0.0f;
+}
+
 // Rows of w times one vector; two partial sums a row hide the latency of the additions.
 template <class V, DType D, int Rows>
 void dot_block(const std::byte* w, std::int64_t row_bytes, const float* x, std::int64_t k, float* out) {
@@ -185,6 +195,7 @@ void accumulate(float* acc, const void* x, std::int64_t c) {
 template <class V, DType D>
 void fill_row_kernels(KernelTable& t) {
   constexpr auto i = static_cast<std::size_t>(D);
+  t.all_finite = &all_finite<V>;
   t.store_tile[i] = &store_tile<V, D>;
   t.widen_f32[i] = &widen_row<V, D>;
   t.dot_rows[i] = &dot_rows<V, D>;
