@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from .attrs import dtype_from_name, dtype_name
 from .errors import TorchIRError, ValidationError
 from .ir import IR, TensorMeta
-from .plan import Plan, Registers, Step, make_plan
+from .plan import Plan, Registers, Step, make_plan, result_tensors
 
 __all__ = ["check_shapes", "placeholders_written"]
 
@@ -57,9 +57,7 @@ def _fake_run(ir: IR, plan: Plan, registers: Registers) -> Iterator[tuple[int, S
                     f"node {step.node.name!r} ({step.node.op_type}): the operator refuses these "
                     f"operands: {str(error).splitlines()[0]}"
                 ) from error
-            several = isinstance(returned, (tuple, list))
-            items = returned if several else [returned]
-            results = [item for item in items if isinstance(item, torch.Tensor)]
+            results = list(result_tensors(returned))
         yield index, step, results
         for register, value in zip(step.outputs, results, strict=False):
             registers[register] = value

@@ -12,7 +12,7 @@ from .aliasing import placeholders_written
 from .attrs import dtype_name
 from .errors import ExecutionError
 from .ir import IR
-from .plan import Registers, Step, make_plan
+from .plan import Registers, Step, make_plan, result_tensors
 from .signature import bind_inputs
 from .validate import validate_ir
 from .weight_loader import load_weights, match_weights
@@ -143,7 +143,7 @@ class IRExecutor:
                 if isinstance(result, torch.Tensor):
                     registers[outputs[0]] = result
                 elif result is not None:
-                    tensors = [item for item in result if isinstance(item, torch.Tensor)]
+                    tensors = result_tensors(result)
                     if len(tensors) != len(outputs):
                         raise ExecutionError(
                             f"returned {len(tensors)} tensors, but the IR lists {len(outputs)} "

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from .attrs import dtype_name
 from .autocast import AutocastRegion, cast_arguments
 from .errors import ConversionError
 from .ir import GETITEM, TensorMeta
+from .plan import result_tensors
 
 __all__ = ["FlatCall", "GraphFlattener", "MultiOutput", "tensor_meta"]
 
@@ -39,15 +40,13 @@ _TORCH_ROOT = str(Path(torch.__file__).parent)
 
 @dataclass(slots=True)
 class MultiOutput:
-    """What a node with several results returned; ``None`` where a result is not a tensor."""
+    """What a node with several results returned; ``tensors`` are the outputs of the IR node.
 
-    producer: str
-    items: list[TensorMeta | None]
+    An item is a tensor, a list of tensors, or None where a result is neither.
+    """
 
-    @property
-    def tensors(self) -> list[TensorMeta]:
-        """The tensors among the results, which are the outputs of the IR node."""
-        return [item for item in self.items if item is not None]
+    items: list[Any]
+    tensors: list[TensorMeta]
 
 
 @dataclass(slots=True)
@@ -230,10 +229,10 @@ class GraphFlattener:
 
         return cast_arguments(node.name, target, args, kwargs, self.values, region, emit_cast)
 
-    def _getitem(self, node: Node, container: MultiOutput, index: int) -> TensorMeta | None:
+    def _getitem(self, node: Node, container: MultiOutput, index: int) -> Any:
         picked = container.items[index]
-        if picked is None:
-            return None
+        if not isinstance(picked, TensorMeta):
+            return picked
         outputs = self._outputs(node.name, self.values[picked.name])
         tensors = container.tensors
         call = FlatCall(
@@ -265,9 +264,7 @@ class GraphFlattener:
             FlatCall(name or node.name, target, args, kwargs, outputs, _source_of(node))
         )
         if isinstance(value, (list, tuple)):
-            rest = iter(outputs)
-            items = [next(rest) if isinstance(v, torch.Tensor) else None for v in value]
-            return MultiOutput(name or node.name, items)
+            return MultiOutput(_shaped_like(value, iter(outputs)), outputs)
         return outputs[0] if outputs else None
 
     def copy_into(self, target: TensorMeta, value: TensorMeta) -> None:
@@ -278,10 +275,7 @@ class GraphFlattener:
 
     def _outputs(self, wanted: str, value: Any) -> list[TensorMeta]:
         """Name the results of a node: one like the node, several ``name_0``, ``name_1``, ..."""
-        if isinstance(value, (list, tuple)):
-            tensors = [item for item in value if isinstance(item, torch.Tensor)]
-        else:
-            tensors = [] if value is None else [value]
+        tensors = result_tensors(value)
         several = len(tensors) > 1
         suffixes = [f"_{index}" for index in range(len(tensors))] if several else [""]
         name = self._unique(wanted, suffixes)
@@ -300,6 +294,15 @@ class GraphFlattener:
             name = f"{wanted}_{count}"
         self.used_names.update([name, *(name + suffix for suffix in suffixes)])
         return name
+
+
+def _shaped_like(value: Any, outputs: Iterator[TensorMeta]) -> Any:
+    """Put output descriptions in the places of the tensors of a traced result."""
+    if isinstance(value, torch.Tensor):
+        return next(outputs)
+    if isinstance(value, (list, tuple)):
+        return [_shaped_like(item, outputs) for item in value]
+    return None
 
 
 def _resolve(value: Any, env: dict[Node, Any]) -> Any:

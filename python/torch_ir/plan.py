@@ -18,7 +18,7 @@ from .ir import GETITEM, IR, IRNode
 from .registry import custom_executor
 from .schema import ArgKind, OpSchema, is_known_op, op_schema
 
-__all__ = ["Plan", "Step", "make_plan"]
+__all__ = ["Plan", "Step", "make_plan", "result_tensors"]
 
 Registers = list[Any]
 
@@ -69,6 +69,15 @@ class Plan:
     inputs: list[int]
     outputs: list[int]
     used: set[str] = field(default_factory=set)
+
+
+def result_tensors(result: Any) -> list[torch.Tensor]:
+    """Return the tensors among an operator's results, in order; results may be lists themselves."""
+    if isinstance(result, torch.Tensor):
+        return [result]
+    if isinstance(result, (tuple, list)):
+        return [tensor for item in result for tensor in result_tensors(item)]
+    return []
 
 
 def _pick(*values: Any) -> Any:

@@ -1,0 +1,146 @@
+"""Runs PyTorch's own operator samples through the IR: extract, JSON, execute, compare with eager.
+
+    python -m tests.torch_ir.aten_coverage [--stride N] [--dtypes float32,int64] [--inplace]
+
+prints one JSON object: the ATen overloads covered, the failures, and the samples skipped with the reason. It is a
+program of its own because importing PyTorch's test utilities changes global settings of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import logging
+import sys
+import types
+import unittest
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from torch_ir import (
+    ConversionError,
+    ExportError,
+    IRExecutor,
+    deserialize_ir,
+    extract_ir,
+    serialize_ir,
+    validate_ir,
+)
+
+# What they return is memory as it was found.
+UNINITIALISED = {
+    "empty",
+    "empty_like",
+    "empty_permuted",
+    "empty_strided",
+    "new_empty",
+    "new_empty_strided",
+}
+# The seed that PyTorch's samples of random operators use themselves.
+SEED = 42
+
+
+def operator_database() -> list[Any]:
+    """Return PyTorch's table of operators with sample inputs."""
+    if "expecttest" not in sys.modules:
+        # Only its base class is needed, and only for tests that are not run here.
+        stand_in = types.ModuleType("expecttest")
+        stand_in.TestCase = unittest.TestCase  # type: ignore[attr-defined]
+        sys.modules["expecttest"] = stand_in
+    from torch.testing._internal.common_methods_invocations import op_db
+
+    return list(op_db)
+
+
+class Sample(torch.nn.Module):
+    """An operator with all arguments that are not tensors filled in."""
+
+    def __init__(self, function: Callable[..., Any], arguments: Any) -> None:
+        super().__init__()
+        leaves, self.spec = pytree.tree_flatten(arguments)
+        self.function = function
+        self.fixed = [None if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+        self.is_tensor = [isinstance(leaf, torch.Tensor) for leaf in leaves]
+        self.tensors = tuple(leaf.detach() for leaf in leaves if isinstance(leaf, torch.Tensor))
+
+    def forward(self, *tensors: torch.Tensor) -> Any:
+        given = iter(tensors)
+        leaves = [
+            next(given) if tensor else value
+            for tensor, value in zip(self.is_tensor, self.fixed, strict=True)
+        ]
+        args, kwargs = pytree.tree_unflatten(leaves, self.spec)
+        return self.function(*args, **kwargs)
+
+
+def check_sample(model: Sample) -> list[str]:
+    """Compare a sample's IR with eager mode; return the operators of the IR."""
+    inputs = model.tensors
+    kept = copy.deepcopy(inputs)
+    torch.manual_seed(SEED)
+    with torch.no_grad():
+        expected = pytree.tree_leaves(model(*copy.deepcopy(inputs)))
+    ir = extract_ir(model, inputs)
+    read = deserialize_ir(serialize_ir(ir))
+    if read != ir:
+        raise AssertionError("the IR changes when it is written and read")
+    validate_ir(read, check_shapes=True)
+    torch.manual_seed(SEED)
+    outputs = IRExecutor(read).execute(inputs)
+    tensors = [leaf for leaf in expected if isinstance(leaf, torch.Tensor)]
+    torch.testing.assert_close(outputs, tuple(tensors), rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(inputs, kept, rtol=0, atol=0, equal_nan=True)
+    return [node.op_type for node in ir.nodes]
+
+
+def run(stride: int, offset: int, dtypes: list[torch.dtype], inplace: bool) -> dict[str, Any]:
+    """Check one sample per operator and dtype."""
+    covered: set[str] = set()
+    skipped: dict[str, str] = {}
+    failures: dict[str, str] = {}
+    for info in operator_database()[offset::stride]:
+        function = info.inplace_variant if inplace else info.op
+        if function is None or info.name in UNINITIALISED:
+            continue
+        for dtype in dtypes:
+            if dtype not in info.dtypes:
+                continue
+            name = f"{info.name}.{info.variant_test_name}[{dtype}]"
+            try:
+                sample = next(iter(info.sample_inputs("cpu", dtype)))
+                model = Sample(function, ((sample.input, *sample.args), sample.kwargs)).eval()
+                with torch.no_grad():
+                    model(*copy.deepcopy(model.tensors))
+            except Exception as error:
+                skipped[name] = f"eager mode fails: {str(error).splitlines()[:1]}"
+                continue
+            try:
+                covered.update(check_sample(model))
+            except (ExportError, ConversionError) as error:
+                skipped[name] = str(error)
+            except Exception as error:
+                failures[name] = f"{type(error).__name__}: {error}"
+    return {"covered": sorted(covered), "failures": failures, "skipped": skipped}
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stride", type=int, default=1)
+    parser.add_argument("--offset", type=int, default=0)
+    parser.add_argument("--dtypes", default="float32")
+    parser.add_argument("--inplace", action="store_true")
+    args = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    dtypes = [getattr(torch, name) for name in args.dtypes.split(",")]
+    json.dump(run(args.stride, args.offset, dtypes, args.inplace), sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
