@@ -1,8 +1,10 @@
-// What every kernel may use on every compiler: a thread's place, and the functions of scalar formulas.
+// What every kernel may use on every compiler: a thread's place, and the functions of scalar
+// formulas.
 #ifndef NPU_COMMON_H_
 #define NPU_COMMON_H_
 
-// Where a thread stands. A launch rounds up to whole threadgroups, so kernels check x, y and z themselves.
+// Where a thread stands. A launch rounds up to whole threadgroups, so kernels check x, y and z
+// themselves.
 struct NpuThread {
   npu_u32 group_x, group_y, group_z;  // its threadgroup in the grid
   npu_u32 x, y, z;                    // itself in the grid
@@ -34,9 +36,10 @@ NPU_FUNC npu_i32 npu_to_int(npu_f32 v) {
   return npu_i32(v);
 }
 
-// The error function, within 2 ulp. Up to 0.85 x + x p(x^2), beyond it 1 - exp(p(|x|)); beyond 3.95 the nearest
-// float32 is 1. The polynomials are Chebyshev interpolants of erf(x)/x - 1 in x^2 over [0, 0.7225] and of
-// log(erfc(x)) over [0.85, 3.95]; tests/shaders/test_scalar_functions.py measures the error.
+// The error function, within 2 ulp. Up to 0.85 x + x p(x^2), beyond it 1 - exp(p(|x|)); beyond 3.95
+// the nearest float32 is 1. The polynomials are Chebyshev interpolants of erf(x)/x - 1 in x^2 over
+// [0, 0.7225] and of log(erfc(x)) over [0.85, 3.95]; tests/shaders/test_scalar_functions.py
+// measures the error.
 NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   const npu_f32 a = npu_fabs(x);
   if (a <= 0.85f) {

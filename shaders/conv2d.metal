@@ -1,5 +1,5 @@
-// 2-D convolution as an implicit matrix product: rows are output pixels, columns output channels of one group,
-// the common axis runs over kernel rows, kernel columns and input channels.
+// 2-D convolution as an implicit matrix product: rows are output pixels, columns output channels of
+// one group, the common axis runs over kernel rows, kernel columns and input channels.
 #include "common.h"
 #include "tile.h"
 
@@ -8,8 +8,9 @@
 #error "conv2d: the record's threadgroup arrays are smaller than a tile"
 #endif
 
-// Coordinates are unsigned and wrap: what lies above or left of the image becomes large, and one comparison
-// with the image's size finds every pixel outside it. Offsets wrap too and are used for pixels inside only.
+// Coordinates are unsigned and wrap: what lies above or left of the image becomes large, and one
+// comparison with the image's size finds every pixel outside it. Offsets wrap too and are used for
+// pixels inside only.
 template <class T>
 NPU_FUNC void npu_conv2d(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w,
                          DEVICE_PTR(const npu_f32) bias, DEVICE_PTR(const T) residual,
@@ -56,8 +57,8 @@ NPU_FUNC void npu_conv2d(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w,
     const npu_u32 down = tap_y * p.dilation_h;
     const npu_u32 across = tap_x * p.dilation_w;
     const npu_u64 x_channel = x_base + channel * npu_u64(p.x_sc);
-    const npu_u64 w_tap = w_base + tap_y * npu_u64(p.w_skh) + tap_x * npu_u64(p.w_skw) +
-                          channel * npu_u64(p.w_sic);
+    const npu_u64 w_tap =
+        w_base + tap_y * npu_u64(p.w_skh) + tap_x * npu_u64(p.w_skw) + channel * npu_u64(p.w_sic);
     for (npu_u32 j = 0; j < NPU_TILE_LOADS; ++j) {
       const npu_u32 row = load_row + j * NPU_TILE_STEP;
       const npu_u32 at = depth * NPU_TILE_PITCH + row;

@@ -1,74 +1,106 @@
-// Interpreter of elementwise programs: one thread runs the whole program for one index of the iteration space.
+// Interpreter of elementwise programs: one thread runs the whole program for one index of the
+// iteration space.
 #include "common.h"
 
 // Element `index` of an operand as register bits: float32, or int32 for integers and bools.
 NPU_FUNC npu_u32 npu_load(DEVICE_PTR(const npu_u8) from, npu_u32 dtype, npu_u64 index) {
   switch (dtype) {
-    case NPU_DTYPE_F32: return npu_as_u32(DEVICE_CAST(const npu_f32, from)[index]);
-    case NPU_DTYPE_F16: return npu_as_u32(npu_widen(DEVICE_CAST(const npu_f16, from)[index]));
-    case NPU_DTYPE_BF16: return npu_as_u32(npu_widen(DEVICE_CAST(const npu_bf16, from)[index]));
-    case NPU_DTYPE_I64: return npu_u32(DEVICE_CAST(const npu_i64, from)[index]);
-    case NPU_DTYPE_I32: return npu_u32(DEVICE_CAST(const npu_i32, from)[index]);
-    case NPU_DTYPE_I16: return npu_u32(npu_i32(DEVICE_CAST(const npu_i16, from)[index]));
-    case NPU_DTYPE_I8: return npu_u32(npu_i32(DEVICE_CAST(const npu_i8, from)[index]));
-    case NPU_DTYPE_U8: return npu_u32(from[index]);
-    case NPU_DTYPE_B8: return from[index] != 0 ? 1 : 0;
-    default: return 0;
+    case NPU_DTYPE_F32:
+      return npu_as_u32(DEVICE_CAST(const npu_f32, from)[index]);
+    case NPU_DTYPE_F16:
+      return npu_as_u32(npu_widen(DEVICE_CAST(const npu_f16, from)[index]));
+    case NPU_DTYPE_BF16:
+      return npu_as_u32(npu_widen(DEVICE_CAST(const npu_bf16, from)[index]));
+    case NPU_DTYPE_I64:
+      return npu_u32(DEVICE_CAST(const npu_i64, from)[index]);
+    case NPU_DTYPE_I32:
+      return npu_u32(DEVICE_CAST(const npu_i32, from)[index]);
+    case NPU_DTYPE_I16:
+      return npu_u32(npu_i32(DEVICE_CAST(const npu_i16, from)[index]));
+    case NPU_DTYPE_I8:
+      return npu_u32(npu_i32(DEVICE_CAST(const npu_i8, from)[index]));
+    case NPU_DTYPE_U8:
+      return npu_u32(from[index]);
+    case NPU_DTYPE_B8:
+      return from[index] != 0 ? 1 : 0;
+    default:
+      return 0;
   }
 }
 
 NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu_u32 bits) {
   switch (dtype) {
-    case NPU_DTYPE_F32: DEVICE_CAST(npu_f32, to)[index] = npu_as_f32(bits); break;
+    case NPU_DTYPE_F32:
+      DEVICE_CAST(npu_f32, to)[index] = npu_as_f32(bits);
+      break;
     case NPU_DTYPE_F16:
       DEVICE_CAST(npu_f16, to)[index] = npu_narrow<npu_f16>(npu_as_f32(bits));
       break;
     case NPU_DTYPE_BF16:
       DEVICE_CAST(npu_bf16, to)[index] = npu_narrow<npu_bf16>(npu_as_f32(bits));
       break;
-    case NPU_DTYPE_I64: DEVICE_CAST(npu_i64, to)[index] = npu_i64(npu_i32(bits)); break;
-    case NPU_DTYPE_I32: DEVICE_CAST(npu_i32, to)[index] = npu_i32(bits); break;
-    case NPU_DTYPE_I16: DEVICE_CAST(npu_i16, to)[index] = npu_i16(bits); break;
-    case NPU_DTYPE_I8: DEVICE_CAST(npu_i8, to)[index] = npu_i8(bits); break;
-    case NPU_DTYPE_U8: to[index] = npu_u8(bits); break;
-    case NPU_DTYPE_B8: to[index] = bits != 0 ? 1 : 0; break;
-    default: break;
+    case NPU_DTYPE_I64:
+      DEVICE_CAST(npu_i64, to)[index] = npu_i64(npu_i32(bits));
+      break;
+    case NPU_DTYPE_I32:
+      DEVICE_CAST(npu_i32, to)[index] = npu_i32(bits);
+      break;
+    case NPU_DTYPE_I16:
+      DEVICE_CAST(npu_i16, to)[index] = npu_i16(bits);
+      break;
+    case NPU_DTYPE_I8:
+      DEVICE_CAST(npu_i8, to)[index] = npu_i8(bits);
+      break;
+    case NPU_DTYPE_U8:
+      to[index] = npu_u8(bits);
+      break;
+    case NPU_DTYPE_B8:
+      to[index] = bits != 0 ? 1 : 0;
+      break;
+    default:
+      break;
   }
 }
 
-// The offset of this thread's element in operand `o`; d0 to d5 are its place in the iteration space.
-#define NPU_OFFSET(o)                                                                    \
-  (d0 * npu_u64(p.o##_sd0) + d1 * npu_u64(p.o##_sd1) + d2 * npu_u64(p.o##_sd2) +         \
+// The offset of this thread's element in operand `o`; d0 to d5 are its place in the iteration
+// space.
+#define NPU_OFFSET(o)                                                            \
+  (d0 * npu_u64(p.o##_sd0) + d1 * npu_u64(p.o##_sd1) + d2 * npu_u64(p.o##_sd2) + \
    d3 * npu_u64(p.o##_sd3) + d4 * npu_u64(p.o##_sd4) + d5 * npu_u64(p.o##_sd5))
-#define NPU_LOAD_CASE(n) \
-  case n: r[dst] = npu_load(in##n, p.in##n##_dtype, NPU_OFFSET(in##n)); break;
-#define NPU_STORE_CASE(n) \
-  case n: npu_store(out##n, p.out##n##_dtype, NPU_OFFSET(out##n), r[a_at]); break;
+#define NPU_LOAD_CASE(n)                                          \
+  case n:                                                         \
+    r[dst] = npu_load(in##n, p.in##n##_dtype, NPU_OFFSET(in##n)); \
+    break;
+#define NPU_STORE_CASE(n)                                             \
+  case n:                                                             \
+    npu_store(out##n, p.out##n##_dtype, NPU_OFFSET(out##n), r[a_at]); \
+    break;
 
-// How a scalar operation's operands come out of the registers, by operand types, and its result goes in.
+// How a scalar operation's operands come out of the registers, by operand types, and its result
+// goes in.
 #define NPU_OPERANDS_f const npu_f32 a = npu_as_f32(r[a_at]);
 #define NPU_OPERANDS_ff NPU_OPERANDS_f const npu_f32 b = npu_as_f32(r[b_at]);
 #define NPU_OPERANDS_i const npu_i32 a = npu_i32(r[a_at]);
 #define NPU_OPERANDS_ii NPU_OPERANDS_i const npu_i32 b = npu_i32(r[b_at]);
 #define NPU_OPERANDS_iii NPU_OPERANDS_ii const npu_i32 c = npu_i32(r[c_at]);
-#define NPU_OPERANDS_iff                   \
-  NPU_OPERANDS_i                           \
-  const npu_f32 b = npu_as_f32(r[b_at]);   \
+#define NPU_OPERANDS_iff                                \
+  NPU_OPERANDS_i const npu_f32 b = npu_as_f32(r[b_at]); \
   const npu_f32 c = npu_as_f32(r[c_at]);
 #define NPU_RESULT_f(value) npu_as_u32(value)
 #define NPU_RESULT_i(value) npu_u32(value)
-#define NPU_SCALAR_CASE(id, name, args, result, formula) \
-  case id: {                                             \
+#define NPU_SCALAR_CASE(id, name, args, result, formula)       \
+  case id: {                                                   \
     NPU_OPERANDS_##args r[dst] = NPU_RESULT_##result(formula); \
-    break;                                               \
+    break;                                                     \
   }
 
-NPU_FUNC void npu_elementwise(
-    DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_u8) in1, DEVICE_PTR(const npu_u8) in2,
-    DEVICE_PTR(const npu_u8) in3, DEVICE_PTR(const npu_u8) in4, DEVICE_PTR(const npu_u8) in5,
-    DEVICE_PTR(const npu_u8) in6, DEVICE_PTR(const npu_u8) in7, DEVICE_PTR(npu_u8) out0,
-    DEVICE_PTR(npu_u8) out1, DEVICE_PTR(npu_u8) out2, DEVICE_PTR(npu_u8) out3,
-    CONSTANT_REF(ElementwiseParams) p, NpuThread self) {
+NPU_FUNC void npu_elementwise(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_u8) in1,
+                              DEVICE_PTR(const npu_u8) in2, DEVICE_PTR(const npu_u8) in3,
+                              DEVICE_PTR(const npu_u8) in4, DEVICE_PTR(const npu_u8) in5,
+                              DEVICE_PTR(const npu_u8) in6, DEVICE_PTR(const npu_u8) in7,
+                              DEVICE_PTR(npu_u8) out0, DEVICE_PTR(npu_u8) out1,
+                              DEVICE_PTR(npu_u8) out2, DEVICE_PTR(npu_u8) out3,
+                              CONSTANT_REF(ElementwiseParams) p, NpuThread self) {
   npu_u32 rest = self.x;
   const npu_u32 d5 = rest % p.out0_d5;
   rest /= p.out0_d5;
@@ -102,7 +134,8 @@ NPU_FUNC void npu_elementwise(
           NPU_LOAD_CASE(5)
           NPU_LOAD_CASE(6)
           NPU_LOAD_CASE(7)
-          default: break;
+          default:
+            break;
         }
         break;
       case NPU_OP_STORE:
@@ -111,12 +144,16 @@ NPU_FUNC void npu_elementwise(
           NPU_STORE_CASE(1)
           NPU_STORE_CASE(2)
           NPU_STORE_CASE(3)
-          default: break;
+          default:
+            break;
         }
         break;
-      case NPU_OP_CONSTANT: r[dst] = p.code[4 * i + 2]; break;
-      NPU_SCALAR_OPS(NPU_SCALAR_CASE)
-      default: break;
+      case NPU_OP_CONSTANT:
+        r[dst] = p.code[4 * i + 2];
+        break;
+        NPU_SCALAR_OPS(NPU_SCALAR_CASE)
+      default:
+        break;
     }
   }
 }

@@ -1,5 +1,5 @@
-// Reductions over a SIMD group and over a threadgroup of whole SIMD groups. The order is the same on every
-// device: a butterfly in each SIMD group, then the SIMD groups in turn.
+// Reductions over a SIMD group and over a threadgroup of whole SIMD groups. The order is the same
+// on every device: a butterfly in each SIMD group, then the SIMD groups in turn.
 #ifndef NPU_GROUP_REDUCE_H_
 #define NPU_GROUP_REDUCE_H_
 

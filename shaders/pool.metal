@@ -29,8 +29,8 @@ NPU_FUNC npu_u32 npu_tap_at(npu_u32 index, npu_u32 stride, npu_u32 pad, npu_u32 
 }
 
 template <class T>
-NPU_FUNC void npu_max_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y, CONSTANT_REF(MaxPool2dParams) p,
-                             NpuThread self) {
+NPU_FUNC void npu_max_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y,
+                             CONSTANT_REF(MaxPool2dParams) p, NpuThread self) {
   if (self.x >= p.y_c || self.y >= p.y_w || self.z / p.y_h >= p.y_n) return;
   const npu_u32 image = self.z / p.y_h;
   const npu_u32 out_y = self.z % p.y_h;
@@ -42,8 +42,7 @@ NPU_FUNC void npu_max_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y, CONSTANT_RE
     const npu_u32 in_y = npu_tap_at(out_y, p.stride_h, p.pad_h, r, p.dilation_h);
     for (npu_u32 c = columns.begin; c < columns.end; ++c) {
       const npu_u32 in_x = npu_tap_at(self.y, p.stride_w, p.pad_w, c, p.dilation_w);
-      best =
-          npu_max(best, npu_widen(x[base + in_y * npu_u64(p.x_sh) + in_x * npu_u64(p.x_sw)]));
+      best = npu_max(best, npu_widen(x[base + in_y * npu_u64(p.x_sh) + in_x * npu_u64(p.x_sw)]));
     }
   }
   y[image * npu_u64(p.y_sn) + self.x * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
@@ -59,8 +58,8 @@ NPU_FUNC npu_f32 npu_padded_length(npu_u32 index, npu_u32 stride, npu_u32 pad, n
 }
 
 template <class T>
-NPU_FUNC void npu_avg_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y, CONSTANT_REF(AvgPool2dParams) p,
-                             NpuThread self) {
+NPU_FUNC void npu_avg_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y,
+                             CONSTANT_REF(AvgPool2dParams) p, NpuThread self) {
   if (self.x >= p.y_c || self.y >= p.y_w || self.z / p.y_h >= p.y_n) return;
   const npu_u32 image = self.z / p.y_h;
   const npu_u32 out_y = self.z % p.y_h;

@@ -16,8 +16,7 @@ NPU_FUNC void npu_reduce(DEVICE_PTR(const T) x, DEVICE_PTR(T) y, CONSTANT_REF(Re
     npu_u64 k = self.index / p.x_l;
     npu_u64 l = self.index % p.x_l;
     while (k < p.x_k) {
-      value = npu_combine(op, value,
-                          npu_widen(x[row + k * npu_u64(p.x_sk) + l * npu_u64(p.x_sl)]));
+      value = npu_combine(op, value, npu_widen(x[row + k * npu_u64(p.x_sk) + l * npu_u64(p.x_sl)]));
       k += threads / p.x_l;
       l += threads % p.x_l;
       if (l >= p.x_l) {

@@ -1,14 +1,17 @@
-// Matrix tiles in threadgroup memory, shared by conv2d and gemm: 64 threads multiply 32 rows of x by 32 rows of
-// w, 16 values of the common axis at a time; each thread keeps a 4 x 4 block of the result in registers.
+// Matrix tiles in threadgroup memory, shared by conv2d and gemm: 64 threads multiply 32 rows of x
+// by 32 rows of w, 16 values of the common axis at a time; each thread keeps a 4 x 4 block of the
+// result in registers.
 #ifndef NPU_TILE_H_
 #define NPU_TILE_H_
 
 #define NPU_TILE 32
 #define NPU_TILE_DEPTH 16
 #define NPU_TILE_BLOCK 4
-// Tiles lie depth-major: a block's four rows are neighbours, and the pitch keeps stores off the same bank.
+// Tiles lie depth-major: a block's four rows are neighbours, and the pitch keeps stores off the
+// same bank.
 #define NPU_TILE_PITCH 34
-// In a load, 16 threads follow the common axis and 4 go down the rows, so a thread loads every fourth row.
+// In a load, 16 threads follow the common axis and 4 go down the rows, so a thread loads every
+// fourth row.
 #define NPU_TILE_LOADS 8
 #define NPU_TILE_STEP 4
 

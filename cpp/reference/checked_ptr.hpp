@@ -1,4 +1,5 @@
-// The reference device's pointers: every load and store of a kernel is checked against its operand's extent.
+// The reference device's pointers: every load and store of a kernel is checked against its
+// operand's extent.
 #pragma once
 
 #include <cstddef>

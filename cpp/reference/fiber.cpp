@@ -92,21 +92,22 @@ __asm__(".text\n" NPU_FIBER_FUNCTION("npu_fiber_switch")
 namespace npu::reference {
 namespace {
 
-// Kernels keep little on the stack, but an exception is thrown and caught there too. The odd remainder keeps the
-// tops of a threadgroup's stacks from sharing cache sets.
+// Kernels keep little on the stack, but an exception is thrown and caught there too. The odd
+// remainder keeps the tops of a threadgroup's stacks from sharing cache sets.
 #ifdef NPU_FIBER_ASAN
 constexpr std::size_t kStackBytes = 256 * 1024;
 #else
 constexpr std::size_t kStackBytes = 64 * 1024 + 576;
 #endif
 
-// Lays the registers of a first switch below `top` (aligned to 16) and returns the stack pointer to load.
+// Lays the registers of a first switch below `top` (aligned to 16) and returns the stack pointer to
+// load.
 void** first_frame(std::uintptr_t top, Fiber::Entry entry, void* argument) {
   auto** frame = reinterpret_cast<void**>(top);
   auto* begin = reinterpret_cast<void*>(npu_fiber_begin);
   auto* function = reinterpret_cast<void*>(entry);
 #if defined(__x86_64__)
-  *--frame = nullptr;   // keeps the stack aligned at npu_fiber_begin's call
+  *--frame = nullptr;  // keeps the stack aligned at npu_fiber_begin's call
   *--frame = nullptr;
   *--frame = begin;     // return address
   *--frame = nullptr;   // rbp

@@ -1,4 +1,5 @@
-// Prepares dispatches for the host-compiled shaders: entry points, extents of the operands, launch grid.
+// Prepares dispatches for the host-compiled shaders: entry points, extents of the operands, launch
+// grid.
 #include "reference/reference_device.hpp"
 
 #include <algorithm>
@@ -75,8 +76,8 @@ class ReferenceKernel : public HostKernel {
       // Names of generated tables end in a zero.
       const char* name = dispatch.kernel.operands[k].name.data();
       const bool present = operand.buffer != schema::kNone;
-      launch_.operands[k] =
-          present ? extent_of(operand, entry_.name, name) : Region{nullptr, 0, 0, entry_.name, name};
+      launch_.operands[k] = present ? extent_of(operand, entry_.name, name)
+                                    : Region{nullptr, 0, 0, entry_.name, name};
       alignment_.push_back(present ? schema::dtype_size(operand.dtype) : 1);
     }
     for (std::size_t axis = 0; axis < 3; ++axis) {

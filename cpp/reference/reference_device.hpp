@@ -1,5 +1,5 @@
-// The reference device: the shaders themselves, run thread by thread on the host with every access checked.
-// Slow and always right; the other devices are tested against it.
+// The reference device: the shaders themselves, run thread by thread on the host with every access
+// checked. Slow and always right; the other devices are tested against it.
 #pragma once
 
 #include <cstdint>
@@ -15,8 +15,8 @@
 namespace npu {
 
 struct ReferenceOptions {
-  // The order in which threads of a threadgroup take their turns. A result that depends on it shows a missing
-  // barrier.
+  // The order in which threads of a threadgroup take their turns. A result that depends on it shows
+  // a missing barrier.
   reference::ThreadOrder order = reference::ThreadOrder::kForward;
   // OS threads that share out the threadgroups; 0 takes one per hardware thread.
   std::uint32_t threads = 0;

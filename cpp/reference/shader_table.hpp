@@ -30,7 +30,8 @@ struct EntryPoint {
   std::uint32_t kernel;  // id of the kernel record
   std::uint32_t dtype;   // id of the dtype that T stands for; 0: the kernel has no type variable
   const char* name;      // e.g. conv2d_f16
-  // Kernels with threadgroup arrays use barriers or SIMD-group operations: their threads run as fibers.
+  // Kernels with threadgroup arrays use barriers or SIMD-group operations: their threads run as
+  // fibers.
   std::span<const SharedArray> shared;
   void (*run)(const Launch& launch, const NpuThread& thread);
 };

@@ -1,5 +1,5 @@
-// Storage types of the kernel dialect on the host: half formats as bit patterns, converted to and from float32
-// with rounding to nearest even.
+// Storage types of the kernel dialect on the host: half formats as bit patterns, converted to and
+// from float32 with rounding to nearest even.
 #pragma once
 
 #include <bit>
@@ -33,9 +33,7 @@ inline float npu_widen(npu_f16 v) {
   return npu_as_f32(bits | (v.bits & 0x8000u) << 16);
 }
 
-inline float npu_widen(npu_bf16 v) {
-  return npu_as_f32(static_cast<std::uint32_t>(v.bits) << 16);
-}
+inline float npu_widen(npu_bf16 v) { return npu_as_f32(static_cast<std::uint32_t>(v.bits) << 16); }
 
 template <class T>
 T npu_narrow(float v);

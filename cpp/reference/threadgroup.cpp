@@ -1,4 +1,5 @@
-// Scheduling of a threadgroup's threads: who runs next, when a barrier opens, what counts as a fault.
+// Scheduling of a threadgroup's threads: who runs next, when a barrier opens, what counts as a
+// fault.
 #include "reference/threadgroup.hpp"
 
 #include <algorithm>
@@ -31,7 +32,8 @@ class CurrentScope {
 Threadgroup& Threadgroup::current() {
   if (t_current == nullptr) {
     throw Error(ErrorCode::kInternal,
-                "reference: a kernel without threadgroup arrays in its record uses a barrier or a SIMD-group "
+                "reference: a kernel without threadgroup arrays in its record uses a barrier or a "
+                "SIMD-group "
                 "operation; declare its arrays in the record");
   }
   return *t_current;
@@ -108,7 +110,8 @@ void Threadgroup::run_fibers(ThreadOrder order) {
   }
 }
 
-// Resumes the first ready thread; each that stops hands over to the next, the last one back to here.
+// Resumes the first ready thread; each that stops hands over to the next, the last one back to
+// here.
 void Threadgroup::run_until_stopped() {
   next_ready_ = 1;
   running_ = ready_.front();
@@ -168,8 +171,8 @@ void Threadgroup::release() {
   if (all_at_barrier) {
     for (Thread& t : state_) {
       if (t.site != state_[0].site) {
-        fail("threads wait at different barriers (lines " + std::to_string(state_[0].site) + " and " +
-             std::to_string(t.site) + ")");
+        fail("threads wait at different barriers (lines " + std::to_string(state_[0].site) +
+             " and " + std::to_string(t.site) + ")");
       }
       t.state = State::kReady;
     }
@@ -217,21 +220,21 @@ void Threadgroup::release_simd_group(std::uint32_t begin, std::uint32_t end) {
 }
 
 void Threadgroup::fail(const std::string& what) const {
-  throw Error(ErrorCode::kDevice,
-              std::string("reference: kernel ") + entry_->name + ", threadgroup (" +
-                  std::to_string(group_[0]) + ", " + std::to_string(group_[1]) + ", " +
-                  std::to_string(group_[2]) + "): " + what + "; barriers must be uniform");
+  throw Error(ErrorCode::kDevice, std::string("reference: kernel ") + entry_->name +
+                                      ", threadgroup (" + std::to_string(group_[0]) + ", " +
+                                      std::to_string(group_[1]) + ", " + std::to_string(group_[2]) +
+                                      "): " + what + "; barriers must be uniform");
 }
 
 void throw_out_of_bounds(const Region& region, std::size_t element_size, std::int64_t index) {
   const auto size = static_cast<std::int64_t>(element_size);
   const std::int64_t begin = region.begin / size;
   const std::int64_t end = begin + static_cast<std::int64_t>(region.size) / size;
-  throw Error(ErrorCode::kDevice,
-              std::string("reference: kernel ") + region.kernel + " touches element " +
-                  std::to_string(index) + " of " + region.operand + ", whose elements are [" +
-                  std::to_string(begin) + ", " + std::to_string(end) + ")" +
-                  (region.base == nullptr ? "; the operand is absent" : ""));
+  throw Error(ErrorCode::kDevice, std::string("reference: kernel ") + region.kernel +
+                                      " touches element " + std::to_string(index) + " of " +
+                                      region.operand + ", whose elements are [" +
+                                      std::to_string(begin) + ", " + std::to_string(end) + ")" +
+                                      (region.base == nullptr ? "; the operand is absent" : ""));
 }
 
 }  // namespace npu::reference

@@ -1,4 +1,5 @@
-// Runs one threadgroup at a time on one OS thread: as a loop, or as fibers where threads wait for each other.
+// Runs one threadgroup at a time on one OS thread: as a loop, or as fibers where threads wait for
+// each other.
 #pragma once
 
 #include <array>
@@ -23,12 +24,13 @@ using Size3 = std::array<std::uint32_t, 3>;
 
 class Threadgroup {
  public:
-  // Runs threadgroup `group` of a launch. Throws npu::Error for an access out of bounds, threads that wait at
-  // different places (divergence) and waits that never end.
+  // Runs threadgroup `group` of a launch. Throws npu::Error for an access out of bounds, threads
+  // that wait at different places (divergence) and waits that never end.
   void run(const EntryPoint& entry, const Launch& launch, const Size3& group, const Size3& threads,
            ThreadOrder order);
 
-  // The threadgroup that the calling kernel belongs to. Throws npu::Error outside one that runs as fibers.
+  // The threadgroup that the calling kernel belongs to. Throws npu::Error outside one that runs as
+  // fibers.
   static Threadgroup& current();
 
   // Called by kernels. `site` tells where from.

@@ -25,8 +25,8 @@ class WorkerPool {
 
   std::uint32_t threads() const noexcept { return static_cast<std::uint32_t>(groups_.size()); }
 
-  // Runs every threadgroup of a grid and waits. One launch runs at a time; further callers wait their turn.
-  // Throws the first error found; the remaining threadgroups are then left out.
+  // Runs every threadgroup of a grid and waits. One launch runs at a time; further callers wait
+  // their turn. Throws the first error found; the remaining threadgroups are then left out.
   void run(const EntryPoint& entry, const Launch& launch, const Size3& grid, const Size3& threads,
            ThreadOrder order);
 

@@ -1,5 +1,5 @@
-// The kernel dialect in C++ for OpenCL 2021, for a front-end check with real address spaces. Nothing runs:
-// what the check does not need is only declared.
+// The kernel dialect in C++ for OpenCL 2021, for a front-end check with real address spaces.
+// Nothing runs: what the check does not need is only declared.
 #pragma OPENCL EXTENSION cl_khr_fp16 : enable
 
 typedef unsigned int npu_u32;
@@ -20,7 +20,9 @@ struct npu_bf16 {
 #define DEVICE_CAST(T, pointer) reinterpret_cast<global T*>(pointer)
 #define THREADGROUP_PTR(T) local T*
 #define CONSTANT_REF(T) constant T&
-#define THREAD_REF(T) private T&
+#define THREAD_REF(T) \
+ private              \
+  T&
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG

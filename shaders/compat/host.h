@@ -1,5 +1,5 @@
-// The kernel dialect in host C++20, for the reference device: device and threadgroup pointers check every
-// access, barriers and SIMD-group operations switch fibers.
+// The kernel dialect in host C++20, for the reference device: device and threadgroup pointers check
+// every access, barriers and SIMD-group operations switch fibers.
 #pragma once
 
 #include <cmath>
@@ -17,7 +17,8 @@ namespace npu::reference {
 #define THREADGROUP_PTR(T) CheckedPtr<T>
 #define CONSTANT_REF(T) const T&
 #define THREAD_REF(T) T&
-// Where a barrier or SIMD-group operation is called from: threads that wait at different places diverge.
+// Where a barrier or SIMD-group operation is called from: threads that wait at different places
+// diverge.
 #define NPU_SITE_PARAM , int site = __builtin_LINE()
 #define NPU_SITE_ARG , site
 

@@ -1,7 +1,7 @@
 // The kernel dialect in the Metal Shading Language, 3.1 or later (for bfloat).
 //
-// Compile with MTLMathModeSafe (fastMathEnabled = NO): NaN, infinities and signed zeros must behave as
-// IEEE 754 says.
+// Compile with MTLMathModeSafe (fastMathEnabled = NO): NaN, infinities and signed zeros must behave
+// as IEEE 754 says.
 #include <metal_stdlib>
 
 typedef uint npu_u32;

@@ -36,7 +36,7 @@ class Placed:
 
 
 def place(rng: np.random.Generator, values: Array) -> Array:
-    """``values`` with random strides and poison around them; now and then an axis runs backwards."""
+    """``values`` with random strides and poison around them; some axes run backwards."""
     axes = [slice(None, None, -1) if rng.random() < 0.15 else slice(None) for _ in values.shape]
     flip = tuple(axes)
     placed = Placed(rng, values.shape, values.dtype)

@@ -1,4 +1,4 @@
-"""The native test library: one kernel at a time on the reference device, without a program around it."""
+"""The native test library: one kernel at a time on the reference device, without a program."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from functools import cache
 from typing import Any
 
 from numpy.typing import NDArray
-from tests.native_build import native_program
 
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels.record import Kernel
+from tests.native_build import native_program
 
 Array = NDArray[Any]
 
@@ -41,7 +41,7 @@ class Message(ctypes.Structure):
 
 @cache
 def library() -> ctypes.CDLL:
-    """The loaded library: NPU_SIM_REFERENCE_TEST_LIBRARY where set, else built from this checkout."""
+    """The loaded library: NPU_SIM_REFERENCE_TEST_LIBRARY if set, else built from this checkout."""
     path = os.environ.get("NPU_SIM_REFERENCE_TEST_LIBRARY")
     return ctypes.CDLL(path or str(native_program("npu_reference_test")))
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+from npu_compiler.kernels import KERNELS
 from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal, place
 from tests.reference.native_library import run_kernel
 from tests.tolerances import tolerance
-
-from npu_compiler.kernels import KERNELS
 
 CONV2D, GEMM = KERNELS["conv2d"], KERNELS["gemm"]
 NO_CLAMP = {"clamp_lo": -np.inf, "clamp_hi": np.inf}
@@ -45,9 +45,7 @@ def check_conv(
     x = normal(rng, (n, ic * groups, *image), dtype)
     w = normal(rng, (oc * groups, *kernel, ic), dtype)
     b = normal(rng, (oc * groups,), np.float32) if bias else None
-    want = F.conv2d(
-        torch64(x), torch64(w).permute(0, 3, 1, 2), None, stride, pad, dilation, groups
-    )
+    want = F.conv2d(torch64(x), torch64(w).permute(0, 3, 1, 2), None, stride, pad, dilation, groups)
     out = Placed(rng, tuple(want.shape), dtype)
     r = normal(rng, tuple(want.shape), dtype) if residual else None
     if b is not None:
@@ -142,9 +140,7 @@ def test_gemm_random(short: str, seed: int, reverse: bool) -> None:
     out = Placed(rng, (b, m, n), dtype)
     placed = {name: None if a is None else place(rng, a) for name, a in
               (("x", x), ("w", w), ("bias", bias), ("residual", residual))}  # fmt: skip
-    run_kernel(
-        GEMM, {**placed, "y": out.array}, {"clamp_lo": lo, "clamp_hi": hi}, reverse=reverse
-    )
+    run_kernel(GEMM, {**placed, "y": out.array}, {"clamp_lo": lo, "clamp_hi": hi}, reverse=reverse)
     rtol, atol = tolerance(np.dtype(dtype).name, k + 2)
     assert_close(out.array, want.clip(lo, hi), rtol, atol)
     out.assert_surroundings_untouched()

@@ -1,4 +1,4 @@
-"""What the reference device finds: stray accesses, divergent threads, missing barriers, uninitialised memory."""
+"""What the reference device finds: stray accesses, divergence, missing barriers, unset memory."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.reference.native_library import NativeError, call, pointer, run_kernel
-from tests.reference.test_reference_conv import NO_CLAMP
 
 from npu_compiler.kernels import KERNELS
+from tests.reference.native_library import NativeError, call, pointer, run_kernel
+from tests.reference.test_reference_conv import NO_CLAMP
 
 THREADS = 64
 
@@ -29,7 +29,7 @@ def test_sound_kernel(reverse: bool) -> None:
 
 
 def test_missing_barrier_shows_in_the_order() -> None:
-    """Threads read neighbours that have not written yet: poison, at other places in either order."""
+    """Threads read what neighbours have not written yet: poison, where depends on the order."""
     forward, reverse = (run_faulty("missing_barrier", reverse=r) for r in (False, True))
     assert np.isnan(forward[:, : THREADS // 2]).all()
     assert np.isnan(reverse[:, THREADS // 2 :]).all()
@@ -104,5 +104,3 @@ def test_order_comes_from_the_environment() -> None:
 
 def test_arena_is_poisoned() -> None:
     assert np.isnan(device(None)[1].view(np.float16)).all()
-
-

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+
+from npu_compiler.kernels import KERNELS
 from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal, place
 from tests.reference.native_library import run_kernel
 from tests.tolerances import tolerance
-
-from npu_compiler.kernels import KERNELS
 
 MAX, AVG = KERNELS["max_pool2d"], KERNELS["avg_pool2d"]
 ADAPTIVE = KERNELS["adaptive_avg_pool2d"]

@@ -1,4 +1,4 @@
-"""softmax and reduce on the reference device against float64, rows shorter and longer than a threadgroup."""
+"""softmax and reduce on the reference device: rows shorter and longer than a threadgroup."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal, place
-from tests.reference.native_library import run_kernel
-from tests.tolerances import tolerance
 
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.reduce import REDUCE_OPS
+from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal, place
+from tests.reference.native_library import run_kernel
+from tests.tolerances import tolerance
 
 SOFTMAX, REDUCE = KERNELS["softmax"], KERNELS["reduce"]
 TYPES = pytest.mark.parametrize("short", SOFTMAX.types["T"])

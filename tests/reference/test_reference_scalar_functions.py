@@ -1,4 +1,4 @@
-"""The dialect's own scalar functions: the error function and the conversions to and from half formats."""
+"""The dialect's own scalar functions: erf and the conversions to and from half formats."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
 from tests.reference.native_library import library, pointer
 
 HALVES: dict[str, Any] = {"float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -55,7 +56,9 @@ def test_narrow_rounds_to_nearest_even(name: str) -> None:
     ties = ((exact[1:].astype(np.float64) + exact[:-1]) / 2).astype(np.float32)
     x = np.concatenate([exact, ties, [65519.9, 65520, 3.4e38, np.inf, -np.inf, np.nan, 1e-45]])
     x = x.astype(np.float32)
-    x = np.concatenate([x, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, -np.float32(np.inf))])
+    x = np.concatenate(
+        [x, np.nextafter(x, np.float32(np.inf)), np.nextafter(x, -np.float32(np.inf))]
+    )
     narrow = np.zeros(x.size, np.uint16)
     library().npu_test_narrow(pointer(x), pointer(narrow), x.size, int(name == "bfloat16"))
     with np.errstate(over="ignore"):

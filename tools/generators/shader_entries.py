@@ -1,7 +1,8 @@
-"""Generates the entry points of the kernels for each compiler: Metal, CUDA, C++ for OpenCL, host C++.
+"""Generates the entry points of the kernels: for Metal, CUDA, C++ for OpenCL and host C++.
 
-An entry point binds a kernel record's operands, parameters, threadgroup arrays and built-ins, and calls the body
-``npu_<kernel>`` that the shader file defines as a plain function (a template over T where the record has one).
+An entry point binds a kernel record's operands, parameters, threadgroup arrays and built-ins, and
+calls the body ``npu_<kernel>`` that the shader file defines as a plain function (a template over T
+where the record has one).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Variant:
     type: str | None
 
     def element(self, operand: Operand) -> str:
-        """The dialect's type of an operand's elements; bytes where the dtype is known at run time only."""
+        """The type of an operand's elements; bytes where the dtype is known at run time only."""
         if operand.dtype == "any":
             return "npu_u8"
         short = self.type if operand.dtype == "T" else operand.dtype
@@ -64,7 +65,7 @@ def _direct_call(v: Variant) -> str:
 
 
 def metal_entry(v: Variant) -> str:
-    """A Metal kernel: operand k is buffer k, the parameter struct the buffer behind the last operand."""
+    """A Metal kernel: operand k is buffer k, the parameter struct the buffer behind the last."""
     operands = v.kernel.operands
     return _entry(
         f"kernel void {v.name}",
@@ -161,7 +162,7 @@ def host_table(kernels: list[Kernel]) -> str:
     return "\n".join([*arrays, "const EntryPoint kEntryPoints[] = {", *rows, "};", ""])
 
 
-# File suffix of each compiler's text and its entry points' generator; the suffix of compat/<name>.h.
+# By name of compat/<name>.h: file suffix of the compiler's text and generator of its entry points.
 COMPILERS: dict[str, tuple[str, Callable[[Variant], str]]] = {
     "metal": (".metal", metal_entry),
     "cuda": (".cu", cuda_entry),

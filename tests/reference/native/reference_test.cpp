@@ -20,7 +20,8 @@ schema::Operand operand_of(const View& view, bool write) {
   schema::Operand operand{};
   operand.buffer = view.data == nullptr ? schema::kNone : 0;
   operand.tensor = schema::kNone;
-  operand.access = static_cast<std::uint8_t>(write ? schema::Access::kWrite : schema::Access::kRead);
+  operand.access =
+      static_cast<std::uint8_t>(write ? schema::Access::kWrite : schema::Access::kRead);
   if (view.data == nullptr) return operand;
   operand.dtype = static_cast<std::uint8_t>(view.dtype);
   operand.rank = static_cast<std::uint8_t>(view.rank);
@@ -33,7 +34,8 @@ schema::Operand operand_of(const View& view, bool write) {
 void run_kernel(std::uint32_t id, const View* views, const std::byte* fields, bool reverse,
                 std::uint32_t threads) {
   const KernelInfo* kernel = find_kernel(id);
-  if (kernel == nullptr) throw Error(ErrorCode::kInvalidArgument, "no kernel " + std::to_string(id));
+  if (kernel == nullptr)
+    throw Error(ErrorCode::kInvalidArgument, "no kernel " + std::to_string(id));
   std::vector<schema::Operand> operands;
   std::vector<std::byte*> data;
   for (std::size_t k = 0; k < kernel->operands.size(); ++k) {
