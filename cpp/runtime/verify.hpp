@@ -80,6 +80,8 @@ class Verifier {
   void check_range(Kind section, std::uint64_t index, std::uint64_t first, std::uint64_t count,
                    std::uint64_t limit, std::string_view what) const;
 
+  enum class StringFault { kNone, kRange, kSplit };
+  StringFault string_fault(schema::StringRef ref) const noexcept;
   std::string describe(Kind section, std::uint64_t index) const;
   std::string_view safe_string(schema::StringRef ref) const noexcept;
   template <class... Parts>

@@ -120,7 +120,9 @@ void verify_container(std::span<const std::byte> bytes,
     sections[section.kind] = bytes.subspan(section.offset, section.count * record_size);
     end = section.offset + section.count * record_size;
   }
-  if (bytes.size() - end >= schema::kAlignment || !all_zero(bytes.subspan(end))) {
+  const std::uint64_t padded =
+      (end + schema::kAlignment - 1) / schema::kAlignment * schema::kAlignment;
+  if ((bytes.size() != end && bytes.size() != padded) || !all_zero(bytes.subspan(end))) {
     fail("section table: ", bytes.size() - end, " bytes follow the last section");
   }
 }

@@ -28,10 +28,21 @@ std::vector<BufferUse> Verifier::run() {
   return std::move(uses_);
 }
 
+Verifier::StringFault Verifier::string_fault(schema::StringRef ref) const noexcept {
+  const std::span<const std::byte> strings = program_.strings();
+  if (ref.offset > strings.size() || ref.length > strings.size() - ref.offset) {
+    return StringFault::kRange;
+  }
+  // The table as a whole is well-formed, so a piece of it is if it ends where characters begin.
+  const std::size_t end = std::size_t{ref.offset} + ref.length;
+  const auto splits = [&](std::size_t at) {
+    return at < strings.size() && !begins_character(strings[at]);
+  };
+  return splits(ref.offset) || splits(end) ? StringFault::kSplit : StringFault::kNone;
+}
+
 std::string_view Verifier::safe_string(schema::StringRef ref) const noexcept {
-  const std::size_t size = program_.strings().size();
-  if (ref.offset > size || ref.length > size - ref.offset) return {};
-  return program_.string(ref);
+  return string_fault(ref) == StringFault::kNone ? program_.string(ref) : std::string_view();
 }
 
 std::string Verifier::describe(Kind section, std::uint64_t index) const {
@@ -71,17 +82,15 @@ std::string Verifier::describe(Kind section, std::uint64_t index) const {
 
 void Verifier::check_string(Kind section, std::uint64_t index, schema::StringRef ref,
                             std::string_view field) const {
-  const std::span<const std::byte> strings = program_.strings();
-  if (ref.offset > strings.size() || ref.length > strings.size() - ref.offset) {
-    fail(section, index, field, " (offset ", ref.offset, ", ", ref.length,
-         " bytes) leaves the string table of ", strings.size(), " bytes");
-  }
-  // The table as a whole is well-formed, so a piece of it is if it ends where characters begin.
-  for (const std::uint64_t at :
-       {std::uint64_t{ref.offset}, std::uint64_t{ref.offset} + ref.length}) {
-    if (at < strings.size() && !begins_character(strings[at])) {
-      fail(section, index, field, " splits a UTF-8 character at byte ", at, " of the string table");
-    }
+  switch (string_fault(ref)) {
+    case StringFault::kNone:
+      return;
+    case StringFault::kRange:
+      fail(section, index, field, " (offset ", ref.offset, ", ", ref.length,
+           " bytes) leaves the string table of ", program_.strings().size(), " bytes");
+    case StringFault::kSplit:
+      fail(section, index, field, " (offset ", ref.offset, ", ", ref.length,
+           " bytes) splits a UTF-8 character");
   }
 }
 
