@@ -37,11 +37,13 @@ def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 class Builder:
-    """Sections as lists of dicts (missing fields are zero) or bytearrays; strings are given as str."""
+    """Sections as lists of dicts (missing fields are zero) or bytearrays; strings are str."""
 
     def __init__(self) -> None:
         self.sections: dict[str, list[Record]] = {n: [] for n, r in schema.SECTIONS.items() if r}
-        self.raw: dict[str, bytearray] = {n: bytearray() for n, r in schema.SECTIONS.items() if not r}
+        self.raw: dict[str, bytearray] = {
+            n: bytearray() for n, r in schema.SECTIONS.items() if not r
+        }
         self.version = (schema.VERSION_MAJOR, schema.VERSION_MINOR)
 
     def add(self, section: str, **fields: Any) -> int:
@@ -77,9 +79,11 @@ class Builder:
     def dispatch(
         self, name: str, kernel: str, operands: dict[str, Record], fields: dict[str, Any]
     ) -> int:
-        """A dispatch as the kernel record wants it: absent operands, fields, grid and flops filled in."""
+        """A dispatch as the kernel record wants it: absent operands, fields, grid, flops."""
         k = KERNELS[kernel]
-        shapes = {o.name: operands[o.name]["shape"] if o.name in operands else None for o in k.operands}
+        shapes = {
+            o.name: operands[o.name]["shape"] if o.name in operands else None for o in k.operands
+        }
         env = k.environment(shapes, fields)
         x, y, z = k.grid(env)
         first = len(self.sections["OPERANDS"])
@@ -89,8 +93,8 @@ class Builder:
         at = len(self.raw["FIELDS"])
         self.raw["FIELDS"] += k.pack_fields(fields)
         return self.add(
-            "DISPATCHES", name=name, kernel=k.id, operand_first=first, operand_count=len(k.operands),
-            field_offset=at, field_size=k.field_bytes, source=schema.NONE, grid=(x, y, z),
+            "DISPATCHES", name=name, kernel=k.id, operand_first=first,
+            operand_count=len(k.operands), field_offset=at, field_size=k.field_bytes, source=schema.NONE, grid=(x, y, z),
             threadgroup=k.launch.threadgroup, flops=k.flop_count(env),
         )  # fmt: skip
 
@@ -108,7 +112,9 @@ class Builder:
         table, body = b"", b""
         for kind, (name, record) in enumerate(schema.SECTIONS.items()):
             size = record.size if record else 1
-            table += schema.SECTION.format.pack(kind, size, at + len(body), len(blobs[name]) // size)
+            table += schema.SECTION.format.pack(
+                kind, size, at + len(body), len(blobs[name]) // size
+            )
             body += blobs[name]
             body += bytes(align(len(body)) - len(body))
         head = bytes(at - schema.HEADER.size - len(table))

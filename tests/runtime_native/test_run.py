@@ -6,9 +6,9 @@ import threading
 
 import numpy as np
 import pytest
+
 from npu_runtime import _native
 from npu_runtime.errors import ArgumentError, DeviceUnavailableError
-
 from tests.runtime_native.toy_program import BIAS, IN, OUT, toy_program
 
 PROGRAM = _native.Program.from_bytes(toy_program().build())
@@ -196,5 +196,5 @@ def test_memory_that_does_not_exist_is_an_out_of_memory_error(device: _native.De
 
 
 def test_an_unknown_device_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(DeviceUnavailableError, match="no device 'tpu'.*cpu"):
+    with pytest.raises(DeviceUnavailableError, match=r"no device 'tpu'.*cpu"):
         _native.Device("tpu")

@@ -1,4 +1,4 @@
-"""The file as a whole: header, version policy, checksum, section table, and every damaged byte of a small file."""
+"""The file as a whole: header, versions, checksum, section table, every damaged byte."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from npu_compiler.program import schema
 from npu_runtime import _native
 from npu_runtime.errors import FileError, NpuError, ProgramError, ProgramVersionError
-
 from tests.runtime_native.npubin_builder import with_checksum
 from tests.runtime_native.toy_program import toy_program
 
@@ -65,7 +65,7 @@ def section(name: str, **values: int) -> bytes:
         (section("STRINGS", offset=1 << 63), "STRINGS .* leaves the file"),
         (section("OPERANDS", offset=448), "OPERANDS starts at offset 448, but the aligned end"),
         (section("CONSTANTS", count=0), "64 bytes follow the last section"),
-        (patched(TABLE + 14 * schema.SECTION.size + 1, b"\x01"), "padding before STRINGS is not zero"),
+        (patched(TABLE + 14 * schema.SECTION.size + 1, b"\x01"), "padding before STRINGS"),
     ],
 )  # fmt: skip
 def test_container_faults(data: bytes, message: str) -> None:
@@ -114,7 +114,7 @@ def test_an_over_long_file_is_an_error(extra: int) -> None:
         _native.Program.from_bytes(GOOD + bytes(extra))
     grown = bytearray(GOOD + bytes(extra))
     struct.pack_into("<Q", grown, 16, len(grown))
-    with pytest.raises(ProgramError, match="bytes follow the last section|the checksum"):
+    with pytest.raises(ProgramError, match="bytes follow the last section"):
         _native.Program.from_bytes(with_checksum(bytes(grown)))
 
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import struct
 
-from npu_compiler.kernels.scalar_ops import BY_NAME, CONSTANT, LOAD, MAX_INSTRUCTIONS, STORE
-from npu_compiler.kernels.scalar_ops import Instruction, float_bits
+from npu_compiler.kernels.scalar_ops import (
+    BY_NAME,
+    CONSTANT,
+    LOAD,
+    MAX_INSTRUCTIONS,
+    STORE,
+    Instruction,
+    float_bits,
+)
 from npu_compiler.program.schema import NONE, RECIPE_OPS
-
 from tests.runtime_native.npubin_builder import Builder
 
 IN, OUT = 4, 3
