@@ -1,12 +1,23 @@
 // Workers sleep between launches and take threadgroups from a shared counter during one.
 #include "reference/worker_pool.hpp"
 
+#include <algorithm>
+#include <system_error>
+
 namespace npu::reference {
 
 WorkerPool::WorkerPool(std::uint32_t threads) {
-  if (threads == 0) threads = 1;
-  for (std::uint32_t i = 0; i < threads; ++i) groups_.push_back(std::make_unique<Threadgroup>());
-  for (std::uint32_t i = 1; i < threads; ++i) threads_.emplace_back([this, i] { work(i); });
+  for (std::uint32_t i = 0; i < std::max(threads, 1u); ++i) {
+    groups_.push_back(std::make_unique<Threadgroup>());
+  }
+  threads_.reserve(groups_.size());
+  for (std::size_t i = 1; i < groups_.size(); ++i) {
+    try {
+      threads_.emplace_back([this, i] { work(i); });
+    } catch (const std::system_error&) {
+      break;  // The system gives no more threads; those there are do the work, and threads() tells.
+    }
+  }
 }
 
 WorkerPool::~WorkerPool() {

@@ -23,7 +23,7 @@ class WorkerPool {
   WorkerPool(const WorkerPool&) = delete;
   WorkerPool& operator=(const WorkerPool&) = delete;
 
-  std::uint32_t threads() const noexcept { return static_cast<std::uint32_t>(groups_.size()); }
+  std::uint32_t threads() const noexcept { return static_cast<std::uint32_t>(threads_.size() + 1); }
 
   // Runs every threadgroup of a grid and waits. One launch runs at a time; further callers wait
   // their turn. Throws the first error found; the remaining threadgroups are then left out.
