@@ -6,15 +6,16 @@ their input unchanged included, so a write is traced to its buffer without a tab
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
 
 from .attrs import dtype_from_name, dtype_name
 from .errors import TorchIRError, ValidationError
-from .ir import IR, TensorMeta
+from .ir import IR, IRNode, TensorMeta
 from .plan import Plan, Registers, Step, make_plan, result_tensors
 
 __all__ = ["check_shapes", "placeholders_written"]
@@ -40,27 +41,30 @@ def _storage(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
 
-def _fake_run(ir: IR, plan: Plan, registers: Registers) -> Iterator[tuple[int, Step, list[Any]]]:
-    """Run the plan on fake tensors, yielding each step with its results before they are stored."""
-    for index, step in enumerate(plan.steps):
-        if step.opaque:
-            # A registered executor is opaque: its outputs are what the IR says they are.
-            results: list[Any] = [_fake(meta) for meta in step.node.outputs]
-        else:
-            args, kwargs = step.operands(registers)
-            try:
-                returned = step.op(*args, **kwargs)
-            except TorchIRError:
-                raise
-            except Exception as error:
-                raise ValidationError(
-                    f"node {step.node.name!r} ({step.node.op_type}): the operator refuses these "
-                    f"operands: {str(error).splitlines()[0]}"
-                ) from error
-            results = list(result_tensors(returned))
-        yield index, step, results
-        for register, value in zip(step.outputs, results, strict=False):
-            registers[register] = value
+def _fake_step(step: Step, registers: Registers) -> list[torch.Tensor]:
+    """Run one step on fake tensors."""
+    if step.opaque:
+        # A registered executor is opaque: its outputs are what the IR says they are.
+        return [_fake(meta) for meta in step.node.outputs]
+    args, kwargs = step.operands(registers)
+    try:
+        return result_tensors(step.op(*args, **kwargs))
+    except TorchIRError:
+        raise
+    except (DataDependentOutputException, DynamicOutputShapeException):
+        # The operator looks at values on its way to a result of fixed shape; such a result is new.
+        return [_fake(meta) for meta in step.node.outputs]
+    except Exception as error:
+        reason = str(error).splitlines() or [type(error).__name__]
+        raise ValidationError(
+            f"node {step.node.name!r} ({step.node.op_type}): the operator refuses these operands: "
+            f"{reason[0]}"
+        ) from error
+
+
+def _store(step: Step, results: list[torch.Tensor], registers: Registers) -> None:
+    for register, value in zip(step.outputs, results, strict=False):
+        registers[register] = value
 
 
 def _start(ir: IR, plan: Plan) -> tuple[Registers, dict[str, torch.Tensor]]:
@@ -78,10 +82,24 @@ def _start(ir: IR, plan: Plan) -> tuple[Registers, dict[str, torch.Tensor]]:
     return registers, fakes
 
 
+def _steps_behind_writes(plan: Plan) -> set[int]:
+    """Return the steps that the targets of in-place steps come from."""
+    wanted: set[int] = set()
+    needed: set[int] = set()
+    for index in range(len(plan.steps) - 1, -1, -1):
+        step = plan.steps[index]
+        if not needed.isdisjoint(step.outputs):
+            wanted.add(index)
+            needed.update(step.reads())
+        needed.update(step.written)
+    return wanted
+
+
 def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]]:
     """Return node index -> names of the inputs, weights and constants that the node writes to.
 
-    Costs nothing for a graph without in-place operators.
+    Only the steps that targets of in-place operators come from are run, so this costs nothing for
+    a graph without any.
 
     Raises:
         ValidationError: an operator refuses its operands' shapes or dtypes.
@@ -89,22 +107,27 @@ def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]
     plan = plan or make_plan(ir)
     if not any(step.written for step in plan.steps):
         return {}
+    wanted = _steps_behind_writes(plan)
     written: dict[int, set[str]] = {}
     with FakeTensorMode(), torch.no_grad():
         registers, fakes = _start(ir, plan)
         owners: dict[int, set[str]] = {}
         for name, fake in fakes.items():
             owners.setdefault(_storage(fake), set()).add(name)
-        for index, step, _ in _fake_run(ir, plan, registers):
+        for index, step in enumerate(plan.steps):
             for register in step.written:
                 names = owners.get(_storage(registers[register]))
                 if names:
                     written.setdefault(index, set()).update(names)
+            if index in wanted:
+                _store(step, _fake_step(step, registers), registers)
     return written
 
 
 def check_shapes(ir: IR) -> None:
     """Derive every node's output shapes and dtypes anew and compare them with what the IR says.
+
+    The few operators that must see values to do so are taken at the IR's word.
 
     Raises:
         ValidationError: they differ, or an operator refuses its operands; the message names the
@@ -113,18 +136,22 @@ def check_shapes(ir: IR) -> None:
     plan = make_plan(ir)
     with FakeTensorMode(), torch.no_grad():
         registers, _ = _start(ir, plan)
-        for _, step, results in _fake_run(ir, plan, registers):
-            node = step.node
-            if len(results) != len(node.outputs):
-                raise ValidationError(
-                    f"node {node.name!r} ({node.op_type}): returns {len(results)} tensors, but the "
-                    f"IR lists {len(node.outputs)} outputs"
-                )
-            for meta, value in zip(node.outputs, results, strict=True):
-                shape, dtype = tuple(value.shape), dtype_name(value.dtype)
-                if shape != tuple(meta.shape) or dtype != meta.dtype:
-                    raise ValidationError(
-                        f"node {node.name!r} ({node.op_type}): output {meta.name!r} is "
-                        f"{meta.dtype} {list(meta.shape)} in the IR, but the operator gives "
-                        f"{dtype} {list(shape)}"
-                    )
+        for step in plan.steps:
+            results = _fake_step(step, registers)
+            _compare(step.node, results)
+            _store(step, results, registers)
+
+
+def _compare(node: IRNode, results: list[torch.Tensor]) -> None:
+    if len(results) != len(node.outputs):
+        raise ValidationError(
+            f"node {node.name!r} ({node.op_type}): returns {len(results)} tensors, but the IR "
+            f"lists {len(node.outputs)} outputs"
+        )
+    for meta, value in zip(node.outputs, results, strict=True):
+        shape, dtype = tuple(value.shape), dtype_name(value.dtype)
+        if shape != tuple(meta.shape) or dtype != meta.dtype:
+            raise ValidationError(
+                f"node {node.name!r} ({node.op_type}): output {meta.name!r} is {meta.dtype} "
+                f"{list(meta.shape)} in the IR, but the operator gives {dtype} {list(shape)}"
+            )

@@ -45,6 +45,13 @@ class Step:
     written: tuple[int, ...] = ()
     opaque: bool = False
 
+    def reads(self) -> list[int]:
+        """Return the registers that the call reads, in order."""
+        found = [register for _, register in self.fills]
+        found += [r for _, items in self.list_fills for r in items if r is not None]
+        found += [register for _, register in self.kwarg_fills]
+        return found
+
     def operands(self, registers: Registers) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of the call, tensors taken from the registers."""
         args = self.args.copy()
@@ -206,8 +213,6 @@ def _plan_frees(steps: list[Step], outputs: list[int]) -> None:
     seen = set(outputs)
     for step in reversed(steps):
         touched = dict.fromkeys(step.outputs)
-        touched.update((register, None) for _, register in step.fills)
-        touched.update((register, None) for _, register in step.kwarg_fills)
-        touched.update((r, None) for _, items in step.list_fills for r in items if r is not None)
+        touched.update(dict.fromkeys(step.reads()))
         step.frees = tuple(register for register in touched if register not in seen)
         seen.update(touched)

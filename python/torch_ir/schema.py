@@ -85,6 +85,7 @@ def _read_argument(argument: Any) -> OpArg:
     )
 
 
+@functools.cache
 def read_schema(op: torch._ops.OpOverload[..., Any]) -> OpSchema:
     """Return what the schema of an overload says."""
     schema = op._schema

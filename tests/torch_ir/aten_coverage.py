@@ -2,8 +2,9 @@
 
     python -m tests.torch_ir.aten_coverage [--stride N] [--dtypes float32,int64] [--inplace]
 
-prints one JSON object: the ATen overloads covered, the failures, and the samples skipped with the reason. It is a
-program of its own because importing PyTorch's test utilities changes global settings of the process.
+prints one JSON object: the ATen overloads covered, the failures, and the samples skipped with the
+reason. It is a program of its own because importing PyTorch's test utilities changes global
+settings of the process.
 """
 
 from __future__ import annotations
