@@ -87,7 +87,7 @@ def _inplace(
             born = lifetimes.get(target.storage)
             if dies is None or born is None or dies.last != index or born.first != index:
                 continue
-            if _only_as(source, dispatch):
+            if _only_as(input_name, output_name, dispatch):
                 found[target.storage] = source.storage
                 taken.add(source.storage)
     return found
@@ -104,11 +104,16 @@ def _same_place(source: View, target: View) -> bool:
     )
 
 
-def _only_as(view: View, dispatch: Dispatch) -> bool:
-    """Whether the dispatch reads the view's storage only through this very view."""
-    others = (v for v in dispatch.operands.values() if v is not None and v.storage is view.storage)
-    return all(
-        (v.shape, v.strides, v.offset) == (view.shape, view.strides, view.offset) for v in others
+def _only_as(source: str, target: str, dispatch: Dispatch) -> bool:
+    """Whether every operand that shows the source's storage is the same view and may be the
+    target (a convolution reads its image around the pixel it writes: only its residual may).
+    """
+    view = dispatch.operands[source]
+    return view is not None and all(
+        (name, target) in dispatch.kernel.inplace
+        and (v.shape, v.strides, v.offset) == (view.shape, view.strides, view.offset)
+        for name, v in dispatch.operands.items()
+        if v is not None and v.storage is view.storage
     )
 
 

@@ -110,8 +110,8 @@ class _Writer:
     def _dispatch(self, call: KernelCall) -> None:
         kernel = KERNELS[call.kernel_name]
         first = self.counts["OPERANDS"]
-        for operand in call.operands:
-            self._operand(operand)
+        for operand, declared in zip(call.operands, kernel.operands, strict=True):
+            self._operand(operand, declared.access)
         block = kernel.pack_fields(call.params)
         offset = len(self.records["FIELDS"])
         self.records["FIELDS"] += block
@@ -137,10 +137,11 @@ class _Writer:
             ],
         )
 
-    def _operand(self, operand: OperandView | None) -> None:
+    def _operand(self, operand: OperandView | None, access: str) -> None:
         if operand is None:
             zeros = [0] * (2 * MAX_RANK)
-            self.put("OPERANDS", [NONE, NONE, 0, 0, 0, 0, *([0] * 5), *zeros])
+            ids = (0, 0, schema.ACCESS[access])
+            self.put("OPERANDS", [NONE, NONE, 0, *ids, *([0] * 5), *zeros])
             return
         o = operand
         ids = (DTYPES[o.dtype].id, len(o.shape), schema.ACCESS[o.access])
