@@ -1,4 +1,4 @@
-"""Faults for the verifier's tests: changes to a good program, and the check that each is one error."""
+"""Faults for the verifier's tests: changes to a good program, each of which is one error."""
 
 from __future__ import annotations
 

@@ -94,7 +94,8 @@ class Builder:
         self.raw["FIELDS"] += k.pack_fields(fields)
         return self.add(
             "DISPATCHES", name=name, kernel=k.id, operand_first=first,
-            operand_count=len(k.operands), field_offset=at, field_size=k.field_bytes, source=schema.NONE, grid=(x, y, z),
+            operand_count=len(k.operands), field_offset=at, field_size=k.field_bytes,
+            source=schema.NONE, grid=(x, y, z),
             threadgroup=k.launch.threadgroup, flops=k.flop_count(env),
         )  # fmt: skip
 
