@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arithmetic import check_float, unary
 from npu_compiler.ops.record import OpRecord, axis, number, require, same_shape
-from npu_compiler.view import merge_axes
+from npu_compiler.view import View, merge_axes
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register
@@ -134,6 +134,16 @@ def _check_softmax(node: Node) -> str | None:
     return None
 
 
+def _rows(x: View, y: View, rest: list[int], dim: int) -> tuple[View, View] | None:
+    """Both views as (a, b, c, k) with k = ``dim`` and the other dimensions merged as strides allow."""
+    for at in range(len(rest) + 1):
+        for to in range(at, len(rest) + 1):
+            merged = merge_axes([x, y], [rest[:at], rest[at:to], rest[to:], [dim]])
+            if merged is not None:
+                return merged[0], merged[1]
+    return None
+
+
 def _softmax(log: int) -> Callable[[Lowering, Node], None]:
     def lower(lowering: Lowering, node: Node) -> None:
         x = lowering.read(node.tensor("self"))
@@ -146,19 +156,18 @@ def _softmax(log: int) -> Callable[[Lowering, Node], None]:
             whole = y
         dim = axis(node.args["dim"], len(x.shape))
         rest = [d for d in range(len(x.shape)) if d != dim]
-        # Kept dimensions beyond three are merged; the outermost ones first.
-        groups = [rest[: max(1, len(rest) - 2)], *([d] for d in rest[max(1, len(rest) - 2) :])]
-        groups = [[]] * (3 - len(groups)) + groups if rest else [[], [], []]
-        groups = [*groups, [dim]]
-        views = merge_axes([x, whole], groups)
-        if views is None:
-            x = lowering.contiguous(x, node)
+        rows = _rows(x, whole, rest, dim)
+        if rows is None:
+            order = [*rest, dim]
+            x = lowering.contiguous(x.permute(order), node)
             into = lowering.temporary(f"{node.name}.rows", x.shape, x.dtype)
-            views = merge_axes([x, into], groups) or []
-            lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", views, strict=True)))
-            lowering.copy(into.reshape(y.shape) or into, y, node, name=f"{node.name}.copy")
+            last = len(rest)
+            rows = _rows(x, into, list(range(last)), last) or (x, into)
+            lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", rows, strict=True)))
+            back = into.permute([order.index(d) for d in range(len(order))])
+            lowering.copy(back, whole, node, name=f"{node.name}.copy")
             return
-        lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", views, strict=True)))
+        lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", rows, strict=True)))
         if y.pad is not None:
             lowering.zero_padding(y, node, f"{'+'.join(node.origins)}.padding")
 

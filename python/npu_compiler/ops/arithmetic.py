@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 Args = Mapping[str, Any]
 # Exponents of pow that have a formula of multiplications and roots.
-POW_EXPONENTS = (-2, -1, -0.5, 0, 0.5, 1, 1.5, 2, 3, 4)
+POW_EXPONENTS = (-2, -1, -0.5, 0, 0.5, 1, 2, 3, 4)
 
 
 def broadcast_shape(node: Node) -> tuple[int, ...]:
@@ -70,12 +70,10 @@ def _pow(b: Builder, a: Args) -> Register:
     x, exponent = a["self"], a["exponent"]
     if exponent == 0:
         return b.constant(1.0)
-    square = b("mul_f", x, x) if abs(exponent) >= 1.5 else x
+    square = b("mul_f", x, x) if abs(exponent) >= 2 else x
     match abs(exponent):
         case 0.5:
             result = b("sqrt_f", x)
-        case 1.5:
-            result = b("mul_f", x, b("sqrt_f", x))
         case 3:
             result = b("mul_f", square, x)
         case 4:

@@ -114,7 +114,11 @@ RECORDS = (
     *(
         _record(op_type, "self:T, other:T", emit, _check_bools)
         for name, emit in _LOGIC.items()
-        for op_type in (f"aten.logical_{name}.default", f"aten.bitwise_{name}.Tensor")
+        for op_type in (
+            f"aten.logical_{name}.default",
+            f"aten.bitwise_{name}.Tensor",
+            f"aten.__{name}__.Tensor",
+        )
     ),
     _record("aten.logical_not.default", "self:T", _not, _check_compare),
     _record("aten.bitwise_not.default", "self:T", _not, _check_bools),

@@ -161,7 +161,36 @@ class OpRecord:
             found = _reason(self.check_attrs, node.args)
             if found is not None:
                 return found
+        if self.view is not None:
+            return _reason(self._check_view, node)
         return None if self.check is None else _reason(self.check, node)
+
+    def _check_view(self, node: Node) -> str | None:
+        """A view of contiguous memory exists (or a copy makes it) and has the declared shapes."""
+        source = next(node.inputs(), None)
+        require(source is not None and self.view is not None, "it has no tensor operand")
+        if source is None or self.view is None:
+            return None
+        for value in node.outputs:
+            require(value.dtype == source.dtype, f"the result must be {source.dtype}")
+        views = self.view(node, plain_view(source))
+        found = None if views is None else [list(v.shape) for v in views]
+        declared = [list(v.shape) for v in node.outputs]
+        require(
+            found is None or found == declared,
+            f"the IR declares its results as {declared}, but the op gives {found}",
+        )
+        return None
+
+
+def plain_view(value: Value) -> View:
+    """``value`` as contiguous memory that does not exist, to ask what a view of it would be."""
+    from npu_compiler.view import Storage, contiguous_strides
+
+    shape = value.shape
+    strides = contiguous_strides(shape)
+    dtype = value.dtype
+    return Storage(value.name, "arena", dtype, dtype, shape, shape, strides, "row_major").view()
 
 
 def _reason(check: Callable[[Any], str | None], subject: Any) -> str | None:

@@ -51,6 +51,10 @@ def _t(node: Node, x: View) -> Views:
     return [x.permute(tuple(reversed(range(len(x.shape)))))]
 
 
+def _reverse(node: Node, x: View) -> Views:
+    return [x.permute(tuple(reversed(range(len(x.shape)))))]
+
+
 def _squeeze(node: Node, x: View) -> Views:
     rank = len(x.shape)
     given = node.args.get("dim")
@@ -178,7 +182,7 @@ RECORDS = (
     _record("aten.permute.default", "self:T, dims", _permute),
     _record("aten.transpose.int", "self:T, dim0, dim1", _transpose),
     _record("aten.t.default", "self:T", _t),
-    _record("aten.numpy_T.default", "self:T", _t),
+    _record("aten.numpy_T.default", "self:T", _reverse),
     _record("aten.squeeze.default", "self:T", _squeeze),
     _record("aten.squeeze.dim", "self:T, dim", _squeeze),
     _record("aten.squeeze.dims", "self:T, dim", _squeeze),

@@ -12,11 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from npu_compiler.graph import IRGraph, Node, Value
-from npu_compiler.layout import row_major
 from npu_compiler.ops import find_op, functional_name
-from npu_compiler.ops.record import OpRecord, Refusal
+from npu_compiler.ops.record import OpRecord, Refusal, plain_view
 from npu_compiler.ops.scatter import SCATTER_VIEW
-from npu_compiler.view import Storage, View
+from npu_compiler.view import View
 
 # Identities that make new memory although they change nothing.
 _COPIES = frozenset({"aten.clone.default", "aten.lift_fresh_copy.default", "aten._to_copy.default"})
@@ -59,18 +58,7 @@ class _Functionalizer:
 
     def torch_view(self, value: Value) -> View:
         if value not in self.torch_views:
-            layout = row_major(value.shape)
-            storage = Storage(
-                value.name,
-                "arena",
-                value.dtype,
-                value.dtype,
-                value.shape,
-                value.shape,
-                layout.strides,
-                layout.name,
-            )
-            self.torch_views[value] = storage.view()
+            self.torch_views[value] = plain_view(value)
         return self.torch_views[value]
 
     def current(self, value: Value) -> Value:
