@@ -18,7 +18,6 @@ enum class ThreadOrder { kForward, kReverse };
 
 // Threads per SIMD group of the simulated NPU, as on Apple and NVIDIA GPUs.
 constexpr std::uint32_t kSimdWidth = 32;
-constexpr std::uint32_t kMaxThreads = 1024;
 
 using Size3 = std::array<std::uint32_t, 3>;
 
