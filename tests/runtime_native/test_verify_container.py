@@ -12,6 +12,7 @@ import pytest
 from npu_compiler.program import schema
 from npu_runtime import _native
 from npu_runtime.errors import FileError, NpuError, ProgramError, ProgramVersionError
+from tests.runtime_native.image_program import image_program
 from tests.runtime_native.npubin_builder import with_checksum
 from tests.runtime_native.toy_program import toy_program
 
@@ -118,24 +119,29 @@ def test_an_over_long_file_is_an_error(extra: int) -> None:
         _native.Program.from_bytes(with_checksum(bytes(grown)))
 
 
-def flips() -> Iterator[tuple[int, bytes]]:
-    """The good file with each byte changed in turn: one bit, and all bits."""
-    for at, byte in enumerate(GOOD):
+def flips(good: bytes) -> Iterator[tuple[int, bytes]]:
+    """A good file with each byte changed in turn: one bit, and all bits."""
+    for at, byte in enumerate(good):
         for mask in (1 << at % 8, 0xFF):
-            yield at, GOOD[:at] + bytes((byte ^ mask,)) + GOOD[at + 1 :]
+            yield at, good[:at] + bytes((byte ^ mask,)) + good[at + 1 :]
 
 
 def test_every_flipped_byte_fails_the_checksum() -> None:
-    for at, data in flips():
+    for at, data in flips(GOOD):
         with pytest.raises(ProgramError):
             _native.Program.from_bytes(data)
             pytest.fail(f"byte {at}")
 
 
-def test_every_flipped_byte_with_a_right_checksum_is_an_error_or_runs() -> None:
+@pytest.mark.parametrize(
+    "good",
+    [GOOD, image_program("f32").build(), image_program("bf16").build()],
+    ids=["toy", "image-f32", "image-bf16"],
+)
+def test_every_flipped_byte_with_a_right_checksum_is_an_error_or_runs(good: bytes) -> None:
     devices = [_native.Device(kind) for kind in _native.available_devices()]
     ran = 0
-    for _, data in flips():
+    for _, data in flips(good):
         try:
             program = _native.Program.from_bytes(with_checksum(data))
         except ProgramError:
