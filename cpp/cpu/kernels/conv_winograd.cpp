@@ -201,14 +201,15 @@ void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v
                             std::int64_t first, std::int64_t last, std::int64_t panel, float* m) const {
   const std::int64_t rows = last - first;
   const std::int64_t blocks = ceil_div(rows, g_.max_rows);
+  const std::int64_t start = 0;
   const auto* filters = static_cast<const std::byte*>(args.packed) + panel * frequencies_ * panel_bytes_;
   for (std::int64_t f = 0; f < frequencies_; ++f) {
     const float* a = v + (f * v_tiles + v_first) * ldv_;
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t row = rows * b / blocks;
       const auto count = static_cast<std::size_t>(rows * (b + 1) / blocks - row);
-      g_.tile[count](a + row * ldv_, ldv_, filters + f * panel_bytes_, p_.shape.ic,
-                     m + (f * tiles_per_task_ + row) * g_.nr, g_.nr);
+      const TileA source{a + row * ldv_, ldv_, &start, 1, p_.shape.ic, 0};
+      g_.tile[count](source, filters + f * panel_bytes_, m + (f * tiles_per_task_ + row) * g_.nr, g_.nr);
     }
   }
   float* sums = m + frequencies_ * tiles_per_task_ * g_.nr;

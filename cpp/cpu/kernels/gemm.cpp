@@ -203,9 +203,13 @@ void GemmPlan::Impl::run_panels(const GemmArgs& args) const {
     std::byte* a = args.scratch + worker * worker_bytes_;
     widen_rows(g_.widen, args.x, b, row, rows, a, lda_, g_.a_size, k_padded_ * g_.a_size, k_padded_,
                g_.a_planes);
-    const PanelBlock block{a,         lda_,
-                           rows,      k_padded_,
-                           panels + ((w_batches_ == 1 ? 0 : b) * panels_ + panel) * panel_bytes_, panel_bytes_,
+    const std::int64_t start = 0;
+    const PanelBlock block{{a, lda_, &start, 1, k_padded_, k_padded_},
+                           1,
+                           rows,
+                           0,
+                           panels + ((w_batches_ == 1 ? 0 : b) * panels_ + panel) * panel_bytes_,
+                           panel_bytes_,
                            std::min(panels_here * g_.nr, s_.n - column),
                            a + a_bytes_};
     if (t_.enter != nullptr) t_.enter();

@@ -18,11 +18,21 @@ enum class PanelFormat : std::uint8_t { f32, f16, bf16, bf16_pairs, f16_split };
 constexpr int kMaxRows = 32;
 constexpr int kMaxCols = 64;
 
-// c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. lda and ldc in elements; k is a
-// multiple of k_unit. For f16_split, a row is k high halves followed by k low halves, and where an operand
-// is infinite the result may be NaN. Rows up to row_overread past the last may be read and written in c.
-using TileFn = void (*)(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
-                        std::int64_t ldc);
+// A block of A. Row i's K values are `runs` runs of `run_k` contiguous elements, run r starting at element
+// i * lda + run_offsets[r]: one run for a plain matrix, one for each filter tap of a convolution that
+// reads its input in place. For f16_split, the low halves lie `plane` elements after the high ones.
+struct TileA {
+  const void* base;
+  std::int64_t lda;
+  const std::int64_t* run_offsets;
+  std::int64_t runs;
+  std::int64_t run_k;  // a multiple of k_unit
+  std::int64_t plane;
+};
+
+// c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. For f16_split the result may be NaN
+// where an operand is infinite. Up to row_overread rows past the last may be touched in a and in c.
+using TileFn = void (*)(const TileA& a, const void* panel, float* c, std::int64_t ldc);
 
 // n contiguous elements of the storage type to the type of A; `low` receives the low halves of a split.
 using WidenFn = void (*)(const void* src, std::int64_t n, void* dst, void* low);

@@ -16,28 +16,31 @@ __m512bh as_bf16(__m512i v) { return reinterpret_cast<__m512bh>(v); }
 
 // As gemm_tile, with A and the panel in pairs of bfloat16 along K.
 template <int Rows>
-void gemm_tile_pairs(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
-                     std::int64_t ldc) {
-  const auto* x = static_cast<const std::byte*>(a);
+void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
   const auto* w = static_cast<const std::byte*>(panel);
+  const std::int64_t lda = a.lda;
+  const std::int64_t run_k = a.run_k;
   __m512 acc[Rows][kVecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
     for (int j = 0; j < kVecs; ++j) acc[i][j] = _mm512_setzero_ps();
   }
-  for (std::int64_t kk = 0; kk < k; kk += 2) {
-    __m512bh b[kVecs];
+  for (std::int64_t r = 0; r < a.runs; ++r) {
+    const std::byte* x = static_cast<const std::byte*>(a.base) + a.run_offsets[r] * 2;
+    for (std::int64_t kk = 0; kk < run_k; kk += 2) {
+      __m512bh b[kVecs];
 #pragma GCC unroll 8
-    for (int j = 0; j < kVecs; ++j) b[j] = as_bf16(_mm512_loadu_si512(w + j * 64));
-    w += kVecs * 64;
+      for (int j = 0; j < kVecs; ++j) b[j] = as_bf16(_mm512_loadu_si512(w + j * 64));
+      w += kVecs * 64;
 #pragma GCC unroll 32
-    for (int i = 0; i < Rows; ++i) {
-      int pair = 0;
-      __builtin_memcpy(&pair, x + (i * lda + kk) * 2, sizeof(pair));
-      const __m512bh xi = as_bf16(_mm512_set1_epi32(pair));
+      for (int i = 0; i < Rows; ++i) {
+        int pair = 0;
+        __builtin_memcpy(&pair, x + (i * lda + kk) * 2, sizeof(pair));
+        const __m512bh xi = as_bf16(_mm512_set1_epi32(pair));
 #pragma GCC unroll 8
-      for (int j = 0; j < kVecs; ++j) acc[i][j] = _mm512_dpbf16_ps(acc[i][j], xi, b[j]);
+        for (int j = 0; j < kVecs; ++j) acc[i][j] = _mm512_dpbf16_ps(acc[i][j], xi, b[j]);
+      }
     }
   }
 #pragma GCC unroll 32

@@ -34,19 +34,18 @@ void store_strided(const float* sums, std::int64_t ld, int rows, const RowOffset
 
 // Split float16 turns infinity * w into NaN where w has no low half (infinity * 0): a tile with a sum that
 // is not finite is summed up plainly.
-void recompute_split_tile(const GemmKernels& g, const std::byte* a_bytes, std::int64_t lda, int rows,
-                          const void* panel_bytes, std::int64_t k, float* sums) {
-  const auto* a = reinterpret_cast<const std::uint16_t*>(a_bytes);
-  const auto* high = static_cast<const std::uint16_t*>(panel_bytes);
+void recompute_split_tile(const GemmKernels& g, const TileA& a, int rows, const void* panel, float* sums) {
+  const std::int64_t k = a.runs * a.run_k;
+  const auto* high = static_cast<const std::uint16_t*>(panel);
   const std::uint16_t* low = high + k * g.nr;
   for (int i = 0; i < rows; ++i) {
-    const std::uint16_t* row = a + i * lda;
     for (std::int64_t j = 0; j < g.nr; ++j) {
       float sum = 0.0f;
       for (std::int64_t kk = 0; kk < k; ++kk) {
+        const auto* x = static_cast<const std::uint16_t*>(a.base) + i * a.lda +
+                        a.run_offsets[kk / a.run_k] + kk % a.run_k;
         const std::int64_t at = (kk / 2 * g.nr + j) * 2 + kk % 2;
-        const float x = bf16_to_f32(row[kk]) + bf16_to_f32(row[k + kk]);
-        sum += x * (bf16_to_f32(high[at]) + bf16_to_f32(low[at]));
+        sum += (bf16_to_f32(x[0]) + bf16_to_f32(x[a.plane])) * (bf16_to_f32(high[at]) + bf16_to_f32(low[at]));
       }
       sums[i * g.nr + j] = sum;
     }
@@ -82,33 +81,38 @@ void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, in
 void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const PanelBlock& block,
                      const Output& out) {
   alignas(64) float sums[kMaxRows * kMaxCols];
+  const std::int64_t all_rows = block.segments * block.segment_rows;
+  const std::int64_t k = block.source.runs * block.source.run_k;
   auto* y_offsets = reinterpret_cast<std::int64_t*>(block.workspace);
-  std::int64_t* residual_offsets = y_offsets + block.rows;
-  out.y_map.offsets(block.rows, y_offsets);
-  out.residual_map.offsets(block.rows, residual_offsets);
-  auto* wide = reinterpret_cast<float*>(block.workspace + round_up(2 * block.rows * 8, 64));
-  const bool widen = widens_panels(gemm, block.rows, block.k);
+  std::int64_t* residual_offsets = y_offsets + all_rows;
+  out.y_map.offsets(all_rows, y_offsets);
+  out.residual_map.offsets(all_rows, residual_offsets);
+  auto* wide = reinterpret_cast<float*>(block.workspace + round_up(2 * all_rows * 8, 64));
+  const bool widen = widens_panels(gemm, all_rows, k);
   const auto panel_type = static_cast<std::size_t>(gemm.format == PanelFormat::f16 ? DType::f16 : DType::bf16);
   const TileFn* tile = widen ? table.gemm_f32.tile : gemm.tile;
 
   // Equal tiles rather than full ones and a sliver: a tile's cost per row rises as it gets smaller.
-  const std::int64_t tiles = std::max<std::int64_t>(1, ceil_div(block.rows, gemm.max_rows));
+  const std::int64_t tiles = std::max<std::int64_t>(1, ceil_div(block.segment_rows, gemm.max_rows));
   for (std::int64_t column = 0; column < block.columns; column += gemm.nr) {
     const void* panel = block.panels + column / gemm.nr * block.panel_bytes;
     if (widen) {
-      table.widen_f32[panel_type](panel, block.k * gemm.nr, wide, nullptr);
+      table.widen_f32[panel_type](panel, k * gemm.nr, wide, nullptr);
       panel = wide;
     }
     const std::int64_t n = std::min<std::int64_t>(gemm.nr, block.columns - column);
-    for (std::int64_t t = 0; t < tiles; ++t) {
-      const std::int64_t row = block.rows * t / tiles;
-      const auto rows = static_cast<int>(block.rows * (t + 1) / tiles - row);
-      const auto* a = static_cast<const std::byte*>(block.a) + row * block.lda * gemm.a_size;
-      tile[rows](a, block.lda, panel, block.k, sums, gemm.nr);
+    for (std::int64_t t = 0; t < tiles * block.segments; ++t) {
+      const std::int64_t segment = t / tiles;
+      const std::int64_t row = block.segment_rows * (t % tiles) / tiles;
+      const auto rows = static_cast<int>(block.segment_rows * (t % tiles + 1) / tiles - row);
+      TileA a = block.source;
+      a.base = static_cast<const std::byte*>(a.base) + (segment * block.segment_stride + row * a.lda) * gemm.a_size;
+      tile[rows](a, panel, sums, gemm.nr);
       if (gemm.format == PanelFormat::f16_split && !table.all_finite(sums, rows * gemm.nr)) {
-        recompute_split_tile(gemm, a, block.lda, rows, panel, block.k, sums);
+        recompute_split_tile(gemm, a, rows, panel, sums);
       }
-      store_sums(table, sums, gemm.nr, rows, {y_offsets + row, residual_offsets + row}, column, n, out);
+      const std::int64_t first = segment * block.segment_rows + row;
+      store_sums(table, sums, gemm.nr, rows, {y_offsets + first, residual_offsets + first}, column, n, out);
     }
   }
 }

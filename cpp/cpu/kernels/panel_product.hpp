@@ -36,15 +36,15 @@ struct RowOffsets {
   const std::int64_t* residual;
 };
 
+// Rows of A at `source.lda` within a segment; segments are `segment_stride` elements apart. A packed block
+// is one segment; a convolution that reads its input in place has one for each row of output pixels.
 struct PanelBlock {
-  const void* a;
-  std::int64_t lda;  // elements of packed A
-  std::int64_t rows;
-  std::int64_t k;  // padded
+  TileA source;
+  std::int64_t segments, segment_rows, segment_stride;
   const std::byte* panels;
   std::int64_t panel_bytes;
   std::int64_t columns;   // of all the panels given
-  std::byte* workspace;   // product_workspace_bytes(gemm, rows, k)
+  std::byte* workspace;   // product_workspace_bytes(gemm, all rows, k)
 };
 
 std::int64_t product_workspace_bytes(const GemmKernels& gemm, std::int64_t rows, std::int64_t k);

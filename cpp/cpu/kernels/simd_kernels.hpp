@@ -16,28 +16,31 @@ constexpr DType panel_dtype(PanelFormat f) {
 
 // Rows x (Vecs * V::width) tile of float32 sums held in registers for all of K.
 template <class V, PanelFormat F, int Rows, int Vecs>
-void gemm_tile(const void* a, std::int64_t lda, const void* panel, std::int64_t k, float* c,
-               std::int64_t ldc) {
+void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
   constexpr DType kW = panel_dtype(F);
   constexpr std::int64_t kStep = static_cast<std::int64_t>(dtype_size(kW)) * V::width;
-  const auto* x = static_cast<const float*>(a);
   const auto* w = static_cast<const std::byte*>(panel);
+  const std::int64_t lda = a.lda;
+  const std::int64_t run_k = a.run_k;
   typename V::Reg acc[Rows][Vecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
     for (int j = 0; j < Vecs; ++j) acc[i][j] = V::zero();
   }
-  for (std::int64_t kk = 0; kk < k; ++kk) {
-    typename V::Reg b[Vecs];
+  for (std::int64_t r = 0; r < a.runs; ++r) {
+    const float* x = static_cast<const float*>(a.base) + a.run_offsets[r];
+    for (std::int64_t kk = 0; kk < run_k; ++kk) {
+      typename V::Reg b[Vecs];
 #pragma GCC unroll 8
-    for (int j = 0; j < Vecs; ++j) b[j] = V::template load<kW>(w + j * kStep);
-    w += Vecs * kStep;
+      for (int j = 0; j < Vecs; ++j) b[j] = V::template load<kW>(w + j * kStep);
+      w += Vecs * kStep;
 #pragma GCC unroll 32
-    for (int i = 0; i < Rows; ++i) {
-      const typename V::Reg xi = V::set1(x[i * lda + kk]);
+      for (int i = 0; i < Rows; ++i) {
+        const typename V::Reg xi = V::set1(x[i * lda + kk]);
 #pragma GCC unroll 8
-      for (int j = 0; j < Vecs; ++j) acc[i][j] = V::fma(xi, b[j], acc[i][j]);
+        for (int j = 0; j < Vecs; ++j) acc[i][j] = V::fma(xi, b[j], acc[i][j]);
+      }
     }
   }
 #pragma GCC unroll 32
