@@ -1,0 +1,185 @@
+"""In-place operators, with their target read later, also through views; inputs, outputs and identities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from tests.npu_compiler.harness import Function, check, images
+
+
+def _relu_then_old_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    view = y.view(2, -1)
+    y.relu_()
+    return view + 1
+
+
+def _write_through_slice(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y[:, 1:3].mul_(10)
+    return y + 1
+
+
+def _write_through_view_and_read_other_view(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    rows = y[1:]
+    y[:, :2].add_(100)
+    return rows * 2
+
+
+def _write_twice(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x * 1
+    a = y.add_(1)
+    b = y.mul_(3)
+    return a + 0, b + 0, y + 0
+
+
+def _write_through_transpose(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.transpose(0, 1).sub_(5, alpha=2)
+    return y
+
+
+def _write_to_reshape_that_copies(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.transpose(0, 1).reshape(-1).mul_(7)
+    return y
+
+
+def _write_to_reshape_that_views(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.reshape(-1).mul_(7)
+    return y
+
+
+def _write_to_clone(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.clone().mul_(7)
+    return y
+
+
+def _write_through_select_and_expand(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y[0].copy_(y[1])
+    y[:, 0] = 3.5
+    return y.expand(2, *y.shape) * 2
+
+
+def _write_a_chunk(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x * 1
+    a, b = y.chunk(2, 1)
+    a.zero_()
+    b.fill_(2.0)
+    return y * 3, a + b
+
+
+def _dropout_is_an_alias(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    z = F.dropout(y, 0.5, False)
+    z.add_(1)
+    return y * 2
+
+
+def _read_before_and_after(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    before = y * 2
+    y.relu_()
+    return before + y
+
+
+FUNCTIONS: list[Callable[..., object]] = [
+    _relu_then_old_view,
+    _write_through_slice,
+    _write_through_view_and_read_other_view,
+    _write_twice,
+    _write_through_transpose,
+    _write_to_reshape_that_copies,
+    _write_to_reshape_that_views,
+    _write_to_clone,
+    _write_through_select_and_expand,
+    _write_a_chunk,
+    _dropout_is_an_alias,
+    _read_before_and_after,
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda f: f.__name__.strip("_"))
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3, 5)], ids=["2d", "4d"])
+def test_in_place(function: Callable[..., object], shape: tuple[int, ...]) -> None:
+    check(Function(function), images(*shape))
+
+
+@pytest.mark.parametrize(
+    "name", ["relu_", "sigmoid_", "tanh_", "neg_", "exp_", "abs_", "square_", "zero_"]
+)
+def test_in_place_method(name: str) -> None:
+    check(Function(lambda x: getattr(x * 2, name)() + 1), images(3, 5))
+
+
+def test_in_place_functions() -> None:
+    def forward(x: torch.Tensor) -> list[torch.Tensor]:
+        functions = (
+            F.relu6,
+            F.hardtanh,
+            F.leaky_relu,
+            F.silu,
+            F.hardswish,
+            F.hardsigmoid,
+            F.elu,
+            F.mish,
+        )
+        return [f(x * 1, inplace=True) for f in functions] + [(x * 1).clamp_(-1, 1)]
+
+    check(Function(forward), images(3, 5))
+
+
+def test_in_place_on_an_input_gives_the_right_outputs() -> None:
+    check(Function(lambda x: F.relu(x, inplace=True) + x), images(3, 5))
+
+
+def test_in_place_on_a_convolution_whose_view_is_read() -> None:
+    def forward(m: Function, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        y = F.conv2d(x, m.w)
+        flat = y.flatten(1)
+        y.relu_()
+        return flat * 1, y
+
+    check(Function(forward, w=images(20, 3, 3, 3)), images(2, 3, 6, 6))
+
+
+def _outputs(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    z = x + y
+    return x, z, z, z.flatten(1), y[:, 1:]
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (2, 5, 3, 4), (2, 20, 3, 4)])
+def test_inputs_repetitions_and_views_as_outputs(shape: tuple[int, ...]) -> None:
+    result = check(Function(_outputs), images(*shape), images(*shape, seed=1))
+    buffers = [spec.buffer for spec in result.program.output_specs]
+    kinds = {result.program.buffer_allocations[b].kind for b in buffers}
+    assert len(set(buffers)) == 5 and kinds == {"output"}
+
+
+def test_weights_and_constants_as_outputs() -> None:
+    def forward(m: Function, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return m.w, m.w.t(), torch.tensor([[1.0, 2.0], [3.0, 4.0]]), x * 2
+
+    check(Function(forward, w=images(3, 5)), images(2, 2))
+
+
+def test_no_computation_at_all() -> None:
+    result = check(Function(lambda x: F.dropout(x, 0.1, False)), images(2, 3, 4, 5))
+    assert result.kernels == ["elementwise"] and result.copies == 1
+
+
+def test_unused_input_and_dead_code() -> None:
+    def forward(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        torch.relu(y)
+        return x * 2
+
+    result = check(Function(forward), images(2, 3), images(4, 5))
+    assert result.kernels == ["elementwise"] and len(result.program.input_specs) == 2
