@@ -8,20 +8,20 @@ nothing for inference, an autocast region becomes explicit casts (see `torch_ir.
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.fx import GraphModule, Node
+from torch.utils._pytree import tree_leaves, tree_map
 
 from .attrs import dtype_name
-from .autocast import AutocastRegion, cast_arguments
+from .autocast import AutocastCall, AutocastRegion
 from .errors import ConversionError
 from .ir import GETITEM, TensorMeta
 from .plan import result_tensors
+from .source import source_of
 
 __all__ = ["FlatCall", "GraphFlattener", "MultiOutput", "tensor_meta"]
 
@@ -33,9 +33,6 @@ _WRAPPERS = {
     "wrap_with_set_grad_enabled": 1,
     "wrap_with_autocast": 4,
 }
-
-_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
-_TORCH_ROOT = str(Path(torch.__file__).parent)
 
 
 @dataclass(slots=True)
@@ -91,36 +88,6 @@ def tensor_meta(name: str, value: torch.Tensor, producer: str | None = None) -> 
         producer,
         None if producer is None else 0,
     )
-
-
-def _source_of(node: Node) -> dict[str, str] | None:
-    """Return the module path and file:line of a node, without directories of this machine."""
-    source: dict[str, str] = {}
-    stack = node.meta.get("nn_module_stack")
-    if stack:
-        module = str(list(stack.values())[-1][0]).split("@")[0].removeprefix("L['self'].")
-        if module and module != "L['self']":
-            source["module"] = module
-    frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
-    own = [frame for frame in frames if not frame["file"].startswith(_TORCH_ROOT)]
-    if frames:
-        frame = (own or frames)[-1]
-        source["location"] = f"{_short_path(frame['file'])}:{frame['line']}"
-    return source or None
-
-
-_short_paths: dict[str, str] = {}
-
-
-def _short_path(file: str) -> str:
-    """Return a file's path from its top-level package on: the same on every machine."""
-    if file not in _short_paths:
-        path = Path(file)
-        root = path.parent
-        while (root / "__init__.py").is_file() and root != root.parent:
-            root = root.parent
-        _short_paths[file] = path.relative_to(root).as_posix()
-    return _short_paths[file]
 
 
 @dataclass
@@ -187,7 +154,7 @@ class GraphFlattener:
                 "only tensor operators with static shapes can be represented"
             )
         if region is not None and region.enabled:
-            args, kwargs = self._autocast(node, target, args, kwargs, region)
+            return self._autocast(node, target, args, kwargs, region)
         return self._emit(node, target, args, kwargs)
 
     def _inline(
@@ -218,33 +185,39 @@ class GraphFlattener:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         region: AutocastRegion,
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        def emit_cast(tensor: TensorMeta, dtype: torch.dtype) -> TensorMeta:
-            cast = torch.ops.aten.to.dtype
-            value = self.values[tensor.name].to(dtype)
-            outputs = self._outputs(f"{tensor.name}_{dtype_name(dtype)}", value)
-            call = FlatCall(outputs[0].name, cast, (tensor, dtype), {}, outputs, _source_of(node))
-            self.calls.append(call)
-            return outputs[0]
+    ) -> Any:
+        """Emit a call with the casts that autocast makes, or the operators it is made of."""
+        call = AutocastCall.watch(target, (args, kwargs), self.values, region)
+        casts = call.casts()
+        if casts is None:
 
-        return cast_arguments(node.name, target, args, kwargs, self.values, region, emit_cast)
+            def emit(func: Any, arguments: Any, result: Any) -> list[TensorMeta]:
+                part = f"{node.name}_part"
+                return self._add(node, part, func, arguments[0], arguments[1], result)
+
+            return call.expand(emit)
+
+        positions = iter(range(len(tree_leaves((args, kwargs)))))
+
+        def cast(leaf: Any) -> Any:
+            dtype = casts.get(next(positions))
+            if dtype is None:
+                return leaf
+            name = f"{leaf.name}_{dtype_name(dtype)}"
+            value = self.values[leaf.name].to(dtype)
+            return self._add(node, name, torch.ops.aten.to.dtype, (leaf, dtype), {}, value)[0]
+
+        new_args, new_kwargs = tree_map(cast, (args, kwargs))
+        return self._emit(node, target, new_args, new_kwargs)
 
     def _getitem(self, node: Node, container: MultiOutput, index: int) -> Any:
         picked = container.items[index]
         if not isinstance(picked, TensorMeta):
             return picked
-        outputs = self._outputs(node.name, self.values[picked.name])
         tensors = container.tensors
-        call = FlatCall(
-            outputs[0].name,
-            operator.getitem,
-            (tensors, tensors.index(picked)),
-            {},
-            outputs,
-            _source_of(node),
-        )
-        self.calls.append(call)
-        return outputs[0]
+        args = (tensors, tensors.index(picked))
+        value = self.values[picked.name]
+        return self._add(node, node.name, operator.getitem, args, {}, value)[0]
 
     def _emit(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if target is torch.ops.aten._assert_tensor_metadata.default:
@@ -258,23 +231,33 @@ class GraphFlattener:
                 "only tensor results are supported, so keep the value in a tensor instead of "
                 "calling item()"
             )
-        outputs = self._outputs(node.name, value)
-        name = outputs[0].producer_node if outputs else self._unique(node.name, [])
-        self.calls.append(
-            FlatCall(name or node.name, target, args, kwargs, outputs, _source_of(node))
-        )
+        outputs = self._add(node, node.name, target, args, kwargs, value)
         if isinstance(value, (list, tuple)):
             return MultiOutput(_shaped_like(value, iter(outputs)), outputs)
         return outputs[0] if outputs else None
 
     def copy_into(self, target: TensorMeta, value: TensorMeta) -> None:
         """Add a node that copies a result over an input or a buffer."""
-        outputs = self._outputs(f"copy_{target.name}", self.values[target.name])
         copy = torch.ops.aten.copy_.default
-        self.calls.append(FlatCall(outputs[0].name, copy, (target, value), {}, outputs))
+        result = self.values[target.name]
+        self._add(None, f"copy_{target.name}", copy, (target, value), {}, result)
 
-    def _outputs(self, wanted: str, value: Any) -> list[TensorMeta]:
-        """Name the results of a node: one like the node, several ``name_0``, ``name_1``, ..."""
+    def _add(
+        self,
+        node: Node | None,
+        wanted: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        value: Any,
+    ) -> list[TensorMeta]:
+        """Add a call and name its results: one like the node, several ``name_0``, ``name_1``, ...
+
+        Args:
+            node: the graph node that it comes from.
+            wanted: the name of the call, changed where it is taken.
+            value: the traced result.
+        """
         tensors = result_tensors(value)
         several = len(tensors) > 1
         suffixes = [f"_{index}" for index in range(len(tensors))] if several else [""]
@@ -285,6 +268,8 @@ class GraphFlattener:
             meta.producer_output_idx = index
             self.values[meta.name] = tensor
             outputs.append(meta)
+        source = None if node is None else source_of(node)
+        self.calls.append(FlatCall(name, target, args, kwargs, outputs, source))
         return outputs
 
     def _unique(self, wanted: str, suffixes: list[str]) -> str:

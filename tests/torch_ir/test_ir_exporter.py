@@ -228,6 +228,10 @@ def test_sequential_transformer_and_multi_input_models() -> None:
     layer = nn.TransformerEncoderLayer(d_model=16, nhead=4, dim_feedforward=32)
     encoder = nn.TransformerEncoder(layer, num_layers=2, enable_nested_tensor=False)
     check_model(randomize(encoder), torch.randn(5, 2, 16))
+    with torch.device("meta"):
+        meta = nn.LSTM(4, 5, num_layers=2).eval()
+    lstm = extract_ir(meta, torch.randn(3, 2, 4, device="meta"))
+    assert lstm == check_model(randomize(nn.LSTM(4, 5, num_layers=2)), torch.randn(3, 2, 4))
     check_model(randomize(nn.Sequential(nn.Linear(4, 4), nn.Tanh())), torch.randn(3, 4))
 
 

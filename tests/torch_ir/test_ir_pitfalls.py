@@ -482,3 +482,22 @@ def test_autocast_becomes_casts() -> None:
     ir = check_model(randomize(Auto()), torch.randn(3, 4))
     casts = [n for n in ir.nodes if n.op_type == "aten.to.dtype" and n.attrs["dtype"] == "bfloat16"]
     assert len(casts) == 3
+
+
+def test_autocast_inside_composite_operators() -> None:
+    class Auto(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = nn.MultiheadAttention(8, 2)
+
+        def forward(self, x: torch.Tensor) -> Any:
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                y = torch.einsum("ij,kj->ik", x[:, 0], x[:, 0])
+                z, weights = self.attention(x, x, x)
+                parts = z.to(torch.float64).split(3)
+                norm = nn.functional.layer_norm(z, (8,)) + nn.functional.softmax(z, -1)
+            return y, z, weights, parts[1], norm
+
+    ir = check_model(randomize(Auto()), torch.randn(5, 2, 8))
+    assert "aten.bmm.default" in ops_of(ir)
+    assert not any(op.startswith("prim") for op in ops_of(ir))
