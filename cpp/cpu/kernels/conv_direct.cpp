@@ -17,6 +17,9 @@
 namespace npu::cpu {
 namespace {
 
+// How far ahead of the copy to request input pixels: the input has usually left L2 since it was written.
+constexpr std::int64_t kPixelsAhead = 6;
+
 enum class Form { in_place, window, lowered };
 
 class DirectConv final : public ConvPlan::Impl {
@@ -139,7 +142,7 @@ void DirectConv::plan_tasks() {
   b.rows_per_unit = s.ow;
   b.instances = s.n * s.groups;
   b.panels = panels_;
-  b.max_units = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(caches.l2) / 2 / row_bytes),
+  b.max_units = std::clamp<std::int64_t>(static_cast<std::int64_t>(static_cast<double>(caches.l2) / 4 / row_bytes),
                                          1, std::max<std::int64_t>(1, s.oh));
   b.threads = p_.pool->threads();
   b.tile_rows = g_.max_rows;
@@ -147,7 +150,7 @@ void DirectConv::plan_tasks() {
   b.product_cost = static_cast<double>(k_padded_ * g_.nr) / g_.macs_per_cycle;
   // Weights that do not fit L2 beside the rows come from further out for every task.
   const bool outside = panels_ * panel_bytes_ > caches.l2 / 2;
-  b.panel_cost = static_cast<double>(panel_bytes_) / (outside ? 10.0 : 64.0);
+  b.panel_cost = static_cast<double>(panel_bytes_) / (outside ? 10.0 : 20.0);
   tasks_ = choose_blocking(b);
 }
 
@@ -251,6 +254,8 @@ void DirectConv::widen_pixels(const std::byte* x, std::int64_t pixels, std::int6
       return;
     }
     for (std::int64_t i = 0; i < pixels; ++i) {
+      const std::byte* ahead = x + std::min(i + kPixelsAhead, pixels - 1) * stride * size;
+      for (std::int64_t line = 0; line < icg_ * size; line += 64) __builtin_prefetch(ahead + line);
       std::byte* d = dst + i * dst_stride * g_.a_size;
       g_.widen(x + i * stride * size, icg_, d, d + plane);
     }

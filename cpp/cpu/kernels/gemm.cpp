@@ -121,7 +121,7 @@ void GemmPlan::Impl::plan_panels() {
   b.tile_rows = g_.max_rows;
   b.lower_cost = 10.0 + static_cast<double>(row_bytes) / 20;
   b.product_cost = static_cast<double>(k_padded_ * g_.nr) / g_.macs_per_cycle;
-  b.panel_cost = static_cast<double>(panel_bytes_) / (panels_ * panel_bytes_ > caches.l2 / 2 ? 10.0 : 64.0);
+  b.panel_cost = static_cast<double>(panel_bytes_) / (panels_ * panel_bytes_ > caches.l2 / 2 ? 10.0 : 20.0);
   tasks_ = choose_blocking(b);
   a_bytes_ = round_up((tasks_.max_units + g_.row_overread) * row_bytes, 64);
   worker_bytes_ = a_bytes_ + round_up(product_workspace_bytes(g_, tasks_.max_units, k_padded_), 64);

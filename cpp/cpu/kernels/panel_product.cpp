@@ -52,6 +52,17 @@ void recompute_split_tile(const GemmKernels& g, const TileA& a, int rows, const 
   }
 }
 
+// Requests the lines that the epilogue will touch, so that they arrive while the tile is summed up: rows are
+// far apart, which the hardware does not foresee.
+void prefetch_rows(const Output& out, const RowOffsets& offsets, int rows, std::int64_t column) {
+  for (int i = 0; i < rows; ++i) {
+    __builtin_prefetch(element(out.y, out.dtype, offsets.y[i] + column), 1);
+    if (out.residual != nullptr) {
+      __builtin_prefetch(element(out.residual, out.dtype, offsets.residual[i] + column), 0);
+    }
+  }
+}
+
 }  // namespace
 
 std::int64_t product_workspace_bytes(const GemmKernels& g, std::int64_t rows, std::int64_t k) {
@@ -107,12 +118,14 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
       const auto rows = static_cast<int>(block.segment_rows * (t % tiles + 1) / tiles - row);
       TileA a = block.source;
       a.base = static_cast<const std::byte*>(a.base) + (segment * block.segment_stride + row * a.lda) * gemm.a_size;
+      const std::int64_t first = segment * block.segment_rows + row;
+      const RowOffsets offsets{y_offsets + first, residual_offsets + first};
+      prefetch_rows(out, offsets, rows, column);
       tile[rows](a, panel, sums, gemm.nr);
       if (gemm.format == PanelFormat::f16_split && !table.all_finite(sums, rows * gemm.nr)) {
         recompute_split_tile(gemm, a, rows, panel, sums);
       }
-      const std::int64_t first = segment * block.segment_rows + row;
-      store_sums(table, sums, gemm.nr, rows, {y_offsets + first, residual_offsets + first}, column, n, out);
+      store_sums(table, sums, gemm.nr, rows, offsets, column, n, out);
     }
   }
 }
