@@ -35,17 +35,14 @@ def emit_program(
     """
     result = builder.result_for(result, out.dtype)
     views = {handle: _operand(lowering, handle, out) for handle in builder.used_inputs(result)}
-    target = out
+    target, logical_only = out, True
     if out.pad is not None:
         lanes = {handle: _padding_value(view, out) for handle, view in views.items()}
         covered = "short" not in lanes.values()
         values = {h: 0.0 if lane == "zero" else None for h, lane in lanes.items()}
         if covered and builder.evaluate(result, values) == 0:
-            target = out.padded()
+            target, logical_only = out.padded(), False
             views = {handle: _extend(view, out) for handle, view in views.items()}
-        else:
-            label = name or ("+".join(node.origins) if node is not None else "")
-            lowering.zero_padding(out, node, f"{label}.padding")
     operands = [v.expand(target.shape) for v in views.values()]
     code, count = builder.encode(result)
     fields = {
@@ -59,6 +56,9 @@ def emit_program(
         bound |= {f"out{k}": None for k in range(MAX_OUTPUTS)}
         bound["out0"] = collapsed[0]
         lowering.dispatch("elementwise", node, fields, bound, name=name, is_copy=is_copy)
+    if out.pad is not None and logical_only:
+        label = name or ("+".join(node.origins) if node is not None else "")
+        lowering.zero_padding(out, node, f"{label}.padding")
 
 
 def _operand(lowering: Lowering, handle: Handle, out: View) -> View:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 
+from npu_compiler.errors import IRError
+
 ValueKind = Literal["input", "weight", "constant", "node"]
 GETITEM = "<built-in function getitem>"
 
@@ -140,10 +142,12 @@ class Node:
             self.epilogue.residual = mapping.get(residual, residual)
 
     def tensor(self, name: str) -> Value:
-        """The tensor argument ``name``; TypeError where it is absent."""
+        """The tensor argument ``name``; IRError where it is something else."""
         value = self.args[name]
         if not isinstance(value, Value):
-            raise TypeError(f"{self.name}: argument {name} is not a tensor but {value!r}")
+            raise IRError(
+                f"node {self.name!r} ({self.op_type}): {name} must be a tensor, found {value!r}"
+            )
         return value
 
     def __repr__(self) -> str:

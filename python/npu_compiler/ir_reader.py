@@ -135,13 +135,18 @@ class _Reader:
             if key in keyed:
                 raise IRError(f"weight {i}: the name {key!r} is used twice")
             keyed[key] = (shape, dtype)
+        tied = _expect(self.data.get("tied_weights", {}), "dict", "the IR's field 'tied_weights'")
         names = {**{key: key for key in keyed}, **{key: key for key in constants}, **mapping}
         for placeholder, key in names.items():
             if key in constants:
                 array = constants[key]
                 value = Value(placeholder, array.shape, array.dtype.name, "constant", key)
             elif key in keyed:
-                value = Value(placeholder, *keyed[key], "weight", key)
+                # A file of weights may hold a tied tensor under its first key alone.
+                first = tied.get(key, key)
+                if first not in keyed or keyed[first] != keyed[key]:
+                    raise IRError(f"tied_weights[{key!r}] is {first!r}, no weight of its shape")
+                value = Value(placeholder, *keyed[key], "weight", first)
             else:
                 raise IRError(
                     f"weight_name_mapping[{placeholder!r}] is {key!r}, "

@@ -15,11 +15,12 @@ from npu_compiler.arrays import Array
 from npu_compiler.dtypes import FLOATING
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
-from npu_compiler.errors import CompilerError
+from npu_compiler.errors import CompilerError, ConstraintError
 from npu_compiler.graph import IRGraph, Node, Source, Value
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel
 from npu_compiler.layout import activation_layout, input_layout, row_major
+from npu_compiler.ops.record import COPYABLE
 from npu_compiler.precision import Precision
 from npu_compiler.program.recipes import Recipe, RecipeStep, run_recipe
 from npu_compiler.target import TargetConfig
@@ -62,6 +63,7 @@ class Lowering:
         self._views: dict[Value, View] = {}
         self._parameters: dict[tuple[object, ...], View] = {}
         self._names: set[str] = set()
+        self._copies: dict[tuple[View, str], View] = {}
         self._output_slots: dict[Value, int] = {}
         for slot, value in enumerate(graph.outputs):
             if value.kind == "node":
@@ -233,7 +235,10 @@ class Lowering:
         name: str | None = None,
         is_copy: bool = False,
     ) -> None:
-        """Emit a launch of ``kernel``."""
+        """Emit a launch of ``kernel``; none where it would write nothing."""
+        written = [operands[o.name] for o in KERNELS[kernel].operands if o.access == "write"]
+        if not any(view is not None and view.numel for view in written):
+            return
         label = name or ("+".join(node.origins) if node is not None else kernel)
         source = None if node is None else node.source
         self.dispatches.append(
@@ -251,8 +256,19 @@ class Lowering:
         """``view`` in row-major order (and as ``dtype``): itself if it is already, else a copy."""
         if view.is_contiguous and dtype in (None, view.dtype):
             return view
-        into = self.temporary(f"{node.name}.copy", view.shape, dtype or view.dtype)
-        self.copy(view, into, node, name=f"{node.name}.copy")
+        key = (view, dtype or view.dtype)
+        if key not in self._copies:
+            into = self.temporary(f"{node.name}.copy", view.shape, dtype or view.dtype)
+            self.copy(view, into, node, name=f"{node.name}.copy")
+            self._copies[key] = into
+        return self._copies[key]
+
+    def images(self, view: View, node: Node) -> View:
+        """A copy of a 4-D ``view`` that is channels_last with padded channels."""
+        layout = activation_layout(view.shape, self.target)
+        name = f"{node.name}.copy"
+        into = self._store(name, "arena", None, layout, shape=view.shape, dtype=view.dtype).view()
+        self.copy(view, into, node, name=name)
         return into
 
     def zero_padding(self, view: View, node: Node | None, name: str) -> None:
@@ -274,6 +290,11 @@ class Lowering:
         """
         for slot, value in enumerate(self.graph.outputs):
             if self.outputs[slot] is None:
+                if value.dtype not in COPYABLE:
+                    raise ConstraintError(
+                        f"output {self.graph.output_names[slot]!r} is {value.dtype} and no node "
+                        f"computes it; the NPU can copy only {', '.join(sorted(COPYABLE))}"
+                    )
                 source = self.read(value)
                 storage = self._define_output(slot, value)
                 self.copy(source, storage.view(), None, name=f"{storage.name}.copy")

@@ -9,7 +9,7 @@ from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.record import (
-    FLOATS_AND_BOOL,
+    COPYABLE,
     OpRecord,
     axis,
     integers,
@@ -149,14 +149,14 @@ RECORDS = (
         "tensors:T[], dim=0",
         lower=_lower_cat,
         check=_check_cat,
-        dtypes=FLOATS_AND_BOOL,
+        dtypes=COPYABLE,
     ),
     OpRecord(
         "aten.stack.default",
         "tensors:T[], dim=0",
         lower=_lower_stack,
         check=_check_stack,
-        dtypes=FLOATS_AND_BOOL,
+        dtypes=COPYABLE,
     ),
     OpRecord(
         "aten.constant_pad_nd.default",
@@ -164,7 +164,7 @@ RECORDS = (
         lower=_lower_pad,
         check_attrs=_check_pad_attrs,
         check=_check_pad,
-        dtypes=FLOATS_AND_BOOL,
+        dtypes=COPYABLE,
     ),
     OpRecord(
         "aten.pad.default",
@@ -172,6 +172,6 @@ RECORDS = (
         lower=_lower_pad,
         check_attrs=_check_pad_attrs,
         check=_check_pad,
-        dtypes=FLOATS_AND_BOOL,
+        dtypes=COPYABLE,
     ),
 )

@@ -126,6 +126,10 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
     weight, bias = node.tensor("weight"), args["bias"]
     groups = int(args["groups"])
     x = lowering.read(node.tensor("input"))
+    few = lowering.target.row_major_input_channels
+    if x.strides[1] != 1 and x.shape[1] > few:
+        # Planes of many channels: the kernel wants a pixel's channels side by side.
+        x = lowering.images(x, node)
     residual = None if epilogue.residual is None else lowering.read(epilogue.residual)
     y = lowering.define(node.output, image=True)
     out = y

@@ -28,9 +28,13 @@ MUTATES = "_mutates"
 INTERNAL_ATTRS = frozenset({LIST_SIZES, LIST_MASKS, MUTATES})
 _REQUIRED = object()
 
+# Attributes of elementwise operators that are no numbers.
+NOT_NUMBERS = frozenset({"approximate", "rounding_mode"})
 # Tensor dtypes that the NPU computes with; every other one is refused with a reason.
 FLOATS = frozenset({"float32", "float16", "bfloat16"})
 FLOATS_AND_BOOL = FLOATS | {"bool"}
+# Dtypes whose every value passes unchanged through a register of an elementwise program.
+COPYABLE = FLOATS_AND_BOOL | {"int32", "int16", "int8", "uint8"}
 
 
 class Refusal(Exception):
@@ -121,7 +125,7 @@ class OpRecord:
         args: dict[str, Any] = {}
         for p in self.parameters:
             if p.name in attrs:
-                args[p.name] = attrs[p.name]
+                args[p.name] = _attribute(where, p, attrs[p.name])
             elif p.kind == "T[]":
                 args[p.name] = _take_list(where, p.name, rest, sizes, masks)
             elif p.kind in ("T", "T?") and rest:
@@ -157,6 +161,10 @@ class OpRecord:
                     f"tensor {value.name!r} is {value.dtype}; "
                     f"it can compute {', '.join(sorted(self.dtypes))}"
                 )
+        if self.emit is not None and self.identity is None:
+            found = _reason(self._check_numbers, node.args)
+            if found is not None:
+                return found
         if self.check_attrs is not None:
             found = _reason(self.check_attrs, node.args)
             if found is not None:
@@ -164,6 +172,14 @@ class OpRecord:
         if self.view is not None:
             return _reason(self._check_view, node)
         return None if self.check is None else _reason(self.check, node)
+
+    def _check_numbers(self, args: Mapping[str, Any]) -> str | None:
+        """Attributes of a formula are numbers, but for those that choose between formulas."""
+        for p in self.parameters:
+            value = args[p.name]
+            if p.kind == "attr" and p.name not in NOT_NUMBERS and value is not None:
+                number(value, p.name)
+        return None
 
     def _check_view(self, node: Node) -> str | None:
         """A view of contiguous memory exists (or a copy makes it) and has the declared shapes."""
@@ -200,6 +216,18 @@ def _reason(check: Callable[[Any], str | None], subject: Any) -> str | None:
         return str(refusal)
 
 
+def _attribute(where: str, p: Parameter, value: Any) -> Any:
+    """An argument given as an attribute: in a tensor's place only a number (or None) may stand."""
+    if p.kind == "attr" or (p.kind == "T?" and value is None) or is_number(value):
+        return value
+    raise IRError(f"{where}: argument {p.name!r} must be a tensor or a number, found {value!r}")
+
+
+def is_number(value: Any) -> bool:
+    """Whether ``value`` is a real number that a float64 holds."""
+    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 1000)
+
+
 def _take_list(
     where: str, name: str, rest: list[Value], sizes: Any, masks: Any
 ) -> list[Value | None]:
@@ -220,8 +248,8 @@ def _take_list(
 
 def number(value: Any, name: str) -> float:
     """``value`` as a number; refuses anything else."""
-    if isinstance(value, (int, float)):
-        return value
+    if is_number(value):
+        return float(value) if isinstance(value, float) else int(value)
     raise Refusal(f"{name} must be a number, got {value!r}")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import FLOATS_AND_BOOL, OpRecord, require
+from npu_compiler.ops.record import COPYABLE, OpRecord, require
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
@@ -33,4 +33,4 @@ def _lower(lowering: Lowering, node: Node) -> None:
     lowering.alias(node.output, whole)
 
 
-RECORDS = (OpRecord(SCATTER_VIEW, "self:T, part:T, chain", lower=_lower, dtypes=FLOATS_AND_BOOL),)
+RECORDS = (OpRecord(SCATTER_VIEW, "self:T, part:T, chain", lower=_lower, dtypes=COPYABLE),)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import FLOATS_AND_BOOL, OpRecord, axis, integer, integers, require
+from npu_compiler.ops.record import COPYABLE, OpRecord, axis, integer, integers, require
 from npu_compiler.view import View
 
 Views = list[View] | None
@@ -169,7 +169,7 @@ def _unflatten(node: Node, x: View) -> Views:
 
 
 def _record(op_type: str, signature: str, view: Callable[[Node, View], Views]) -> OpRecord:
-    return OpRecord(op_type, signature, view=view, dtypes=FLOATS_AND_BOOL)
+    return OpRecord(op_type, signature, view=view, dtypes=COPYABLE)
 
 
 RECORDS = (

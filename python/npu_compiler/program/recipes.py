@@ -148,10 +148,10 @@ def _fold(step: RecipeStep, array: Array, given: Sequence[Array | None]) -> Arra
         if step.op == "fold_bn_weight":
             # One rounding to float32; the multiplication itself is exact enough in float32.
             shaped = scale.astype(np.float32).reshape((channels,) + (1,) * (array.ndim - 1))
-            folded: Array = array.astype(np.float32, copy=False) * shaped
+            folded: Array = np.multiply(array.astype(np.float32, copy=False), shaped)
             return folded
         shifted = (array.astype(np.float64) - np.asarray(mean)) * scale
-        return (shifted if beta is None else shifted + beta).astype(np.float32)
+        return cast(shifted if beta is None else shifted + beta, "float32")
 
 
 def _pad(array: Array, shape: tuple[int, ...]) -> Array:
