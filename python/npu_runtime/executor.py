@@ -146,7 +146,11 @@ class Executor:
 
     def _binding(self, weights: Mapping[str, NPUBuffer]) -> _native.Binding:
         bound_set, changes, binding = self._bound
-        if binding is not None and weights is bound_set and changes == NPUBuffer.changes:
+        if (
+            binding is not None
+            and changes == NPUBuffer.changes
+            and (weights is bound_set or self._is_dict_of(weights, bound_set))
+        ):
             return binding
         # Read before binding: a change that comes in between is then seen by the next run.
         changes = NPUBuffer.changes
@@ -154,6 +158,15 @@ class Executor:
         binding = weight_set.binding(self, self._executable)
         self._bound = (weight_set, changes, binding)
         return binding
+
+    def _is_dict_of(self, weights: Mapping[str, NPUBuffer], last: WeightSet | None) -> bool:
+        """Whether a plain dict holds the very buffers that were bound last."""
+        return (
+            last is not None
+            and isinstance(weights, dict)
+            and len(weights) == len(last)
+            and last.holds([weights.get(name) for name in self._weight_names])
+        )
 
     def _weight_set(self, weights: Mapping[str, NPUBuffer], last: WeightSet | None) -> WeightSet:
         """The weights in program order: the caller's set itself, the last one, or a new one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Layout:
     @classmethod
     def of_spec(cls, spec: TensorSpec) -> Layout:
         """The layout that a program declares for one of its tensors."""
-        return cls(spec.shape, spec.alloc_shape, spec.strides, numpy_dtype(spec.storage_dtype))
+        return _layout(spec.shape, spec.alloc_shape, spec.strides, spec.storage_dtype)
 
     @cached_property
     def nbytes(self) -> int:
@@ -70,6 +70,14 @@ class Layout:
         if self.is_padded:
             text += f" padded to {list(self.alloc_shape)}"
         return text
+
+
+@lru_cache(maxsize=1024)
+def _layout(
+    shape: tuple[int, ...], alloc_shape: tuple[int, ...], strides: tuple[int, ...], dtype: str
+) -> Layout:
+    """Equal layouts of specs are one object, which makes comparing them quick."""
+    return Layout(shape, alloc_shape, strides, numpy_dtype(dtype))
 
 
 def _checked_shape(shape: Sequence[int], what: str) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -15,10 +14,9 @@ def pick(
     given: Mapping[str, T], names: Sequence[str], other_names: Mapping[str, str], kind: str
 ) -> list[T]:
     """The values of ``given`` in the order of ``names``; ArgumentError if they differ."""
-    if len(given) == len(names):
-        # The common case, for the sake of speed: real names, all of them.
-        with contextlib.suppress(KeyError):
-            return [given[name] for name in names]
+    exact = _exact(given, names)
+    if exact is not None:
+        return exact
     found: dict[str, T] = {}
     extra = []
     for key, value in given.items():
@@ -38,6 +36,16 @@ def pick(
             problems.append(f"unknown {listed(extra)}")
         raise ArgumentError(f"{kind}s {' and '.join(problems)}: the program takes {listed(names)}")
     return [found[name] for name in names]
+
+
+def _exact(given: Mapping[str, T], names: Sequence[str]) -> list[T] | None:
+    """The common case, for the sake of speed: real names, all of them and no others."""
+    if len(given) != len(names):
+        return None
+    try:
+        return [given[name] for name in names]
+    except KeyError:
+        return None
 
 
 def listed(names: Iterable[Any], limit: int = 8) -> str:

@@ -23,7 +23,8 @@ class WeightSet(Mapping[str, NPUBuffer]):
 
     def __init__(self, buffers: Mapping[str, NPUBuffer]) -> None:
         self._buffers = dict(buffers)
-        for buffer in self._buffers.values():
+        self._order = list(self._buffers.values())
+        for buffer in self._order:
             buffer.is_weight = True
         self._bindings: WeakKeyDictionary[object, tuple[tuple[int, ...], _native.Binding]]
         self._bindings = WeakKeyDictionary()
@@ -32,24 +33,23 @@ class WeightSet(Mapping[str, NPUBuffer]):
     def binding(self, owner: object, executable: _native.Executable) -> _native.Binding:
         """The binding of an executor (``owner``), made anew where a buffer has changed."""
         with self._lock:
-            versions = tuple(b.version for b in self._buffers.values())
+            versions = tuple(b.version for b in self._order)
             known = self._bindings.get(owner)
             if known is not None and known[0] == versions:
                 return known[1]
-            binding = executable.bind([b.native for b in self._buffers.values()])
+            binding = executable.bind([b.native for b in self._order])
             self._bindings[owner] = (versions, binding)
             return binding
 
-    def holds(self, buffers: Sequence[NPUBuffer]) -> bool:
+    def holds(self, buffers: Sequence[NPUBuffer | None]) -> bool:
         """Whether these are the set's buffers, in its order."""
-        return len(buffers) == len(self._buffers) and all(
-            a is b for a, b in zip(buffers, self._buffers.values(), strict=True)
-        )
+        # Buffers are equal to themselves alone.
+        return buffers == self._order
 
     @property
     def size_bytes(self) -> int:
         """Bytes of device memory of all weights."""
-        return sum(b.size_bytes for b in self._buffers.values())
+        return sum(b.size_bytes for b in self._order)
 
     def __getitem__(self, name: str) -> NPUBuffer:
         return self._buffers[name]
