@@ -90,7 +90,7 @@ def check_weights(tensors: TensorSource, program: CompiledProgram, *, strict: bo
         shown = problems[:8]
         more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
         raise WeightError(
-            f"{tensors.label} does not fit {program.model_name!r}: {'; '.join(shown)}{more}"
+            f"{tensors.label}: not the weights of {program.model_name!r}: {'; '.join(shown)}{more}"
         )
 
 
