@@ -1,6 +1,6 @@
 """How far a result may be from the exact one: stated once per storage dtype, for every device.
 
-Kernels read operands in the storage dtype, compute in float32 and round once (nearest even) when they store.
+Kernels read operands in the storage dtype, compute in float32 and round once, to nearest even.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ FLOAT32_ROUNDOFF = UNIT_ROUNDOFF["float32"]
 def tolerance(dtype: object, k: int = 1) -> tuple[float, float]:
     """(rtol, atol) of a result stored as ``dtype`` that sums ``k`` terms of magnitude about 1.
 
-    ``dtype`` is a name or anything that prints as one (``torch.float16``). Reference values are float64 results
-    from the same (already rounded) operands.
+    ``dtype`` is a name or anything that prints as one (``torch.float16``). The exact value is the
+    float64 result from the same (already rounded) operands.
 
-    * rtol: one rounding to ``dtype`` errs by its unit roundoff u. The float32 value that is rounded may itself be
-      off by a few float32 roundoffs (transcendental functions: 1.4 ulp), which for float16 and bfloat16 only moves
-      values that lie next to a tie, by one more u; for float32 it adds itself. Hence 2 u, and 4 u for float32.
-    * atol: cancellation makes the error of a sum relative to its terms, not to its value. Partial sums of k
-      random terms of magnitude 1 grow as sqrt(k) and each of the k additions errs by at most one float32 roundoff
-      of them, in random directions: sqrt(k) * sqrt(k) = k roundoffs. Four times that covers the largest of many results.
+    * rtol: one rounding to ``dtype`` errs by its unit roundoff u. The float32 value that is rounded
+      may itself be off by a few float32 roundoffs (transcendental functions: 1.4 ulp), which for
+      float16 and bfloat16 only moves values that lie next to a tie, by one more u; for float32 it
+      adds itself. Hence 2 u, and 4 u for float32.
+    * atol: cancellation makes the error of a sum relative to its terms, not to its value. Partial
+      sums of k random terms of magnitude 1 grow as sqrt(k), and each of the k additions errs by at
+      most one float32 roundoff of them, in random directions: sqrt(k) * sqrt(k) = k roundoffs. Four
+      times that covers the largest of many results.
 
-    Integers and bools are exact: (0, 0). float64 is a storage type only; its values went through float32.
+    Integers and bools are exact: (0, 0). float64 is for storage only: values went through float32.
     """
     name = str(dtype).removeprefix("torch.")
     if name not in UNIT_ROUNDOFF:
