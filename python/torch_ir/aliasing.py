@@ -6,6 +6,10 @@ their input unchanged included, so a write is traced to its buffer without a tab
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -35,6 +39,19 @@ def _placeholders(ir: IR) -> dict[str, TensorMeta]:
 
 def _fake(meta: TensorMeta) -> torch.Tensor:
     return torch.empty(meta.shape, dtype=dtype_from_name(meta.dtype), device="cpu")
+
+
+@contextmanager
+def _fake_mode() -> Iterator[None]:
+    """Run the body on fake tensors; PyTorch does not log tracebacks for refused operands."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with FakeTensorMode(), torch.no_grad():
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -109,7 +126,7 @@ def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]
         return {}
     wanted = _steps_behind_writes(plan)
     written: dict[int, set[str]] = {}
-    with FakeTensorMode(), torch.no_grad():
+    with _fake_mode():
         registers, fakes = _start(ir, plan)
         owners: dict[int, set[str]] = {}
         for name, fake in fakes.items():
@@ -134,7 +151,7 @@ def check_shapes(ir: IR) -> None:
             node.
     """
     plan = make_plan(ir)
-    with FakeTensorMode(), torch.no_grad():
+    with _fake_mode():
         registers, _ = _start(ir, plan)
         for step in plan.steps:
             results = _fake_step(step, registers)

@@ -10,10 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from .drawing import op_distribution
 from .errors import TorchIRError
 from .ir import FORMAT_VERSION, IR
+from .render import ir_to_svg, save_png
 from .serializer import load_ir
-from .visualize import ir_to_mermaid, op_distribution
+from .visualize import ir_to_mermaid
 
 __all__ = ["main", "summarize"]
 
@@ -63,8 +65,16 @@ def _info(args: argparse.Namespace) -> None:
 
 def _visualize(args: argparse.Namespace) -> None:
     ir = load_ir(args.file)
-    text = ir_to_mermaid(ir, max_nodes=args.max_nodes, include_weights=not args.no_weights)
-    _write(text, args.output)
+    suffix = Path(args.output).suffix.lower() if args.output else ".mmd"
+    if suffix not in (".mmd", ".png", ".svg"):
+        raise TorchIRError(f"cannot draw a {suffix or 'nameless'} file; use .mmd, .svg or .png")
+    if suffix == ".mmd":
+        _write(ir_to_mermaid(ir, args.max_nodes, not args.no_weights), args.output)
+        return
+    if suffix == ".svg":
+        _write(ir_to_svg(ir, args.max_nodes, not args.no_weights), args.output)
+    else:
+        save_png(ir, args.output, args.max_nodes, not args.no_weights)
 
 
 def _count(text: str) -> int:
@@ -99,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "--max-nodes", type=_count, default=30, metavar="N", help="nodes to draw"
     )
     visualize.add_argument("--no-weights", action="store_true", help="leave out the weights")
-    visualize.add_argument("-o", "--output", metavar="FILE", help="write Mermaid text to a file")
+    visualize.add_argument("-o", "--output", metavar="FILE", help="write a .mmd, .svg or .png file")
     visualize.set_defaults(run=_visualize)
     return parser
 

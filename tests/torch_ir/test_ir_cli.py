@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
@@ -108,6 +109,31 @@ def test_drawing_of_odd_graphs() -> None:
     with pytest.raises(ValueError, match="max_nodes"):
         ir_to_mermaid(IR("m", "2"), max_nodes=-1)
     assert ir_to_mermaid(IR("m", "2")) == "flowchart TD"
+
+
+def test_svg_and_png(file: Path, ir: IR, tmp_path: Path) -> None:
+    target = tmp_path / "graph.svg"
+    assert main(["visualize", str(file), "-o", str(target)]) == 0
+    root = ElementTree.fromstring(target.read_text())
+    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts.count("conv2d") == 7 and "p_conv_weight" in texts and "Input: x" in texts
+    picture = tmp_path / "graph.png"
+    pytest.importorskip("PIL")
+    assert main(["visualize", str(file), "-o", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_png_without_pillow(
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert main(["visualize", str(file), "-o", str(tmp_path / "graph.png")]) == 1
+    assert "pip install pillow" in capsys.readouterr().err
+    assert main(["visualize", str(file), "-o", str(tmp_path / "graph.bmp")]) == 1
+    assert ".bmp" in capsys.readouterr().err
 
 
 def test_pie(ir: IR) -> None:
