@@ -72,8 +72,13 @@ CLOSINGS = {
         lambda x, y: torch.relu(x + y),
     ),
     "add_relu6": (
-        [constant(2, 0.0), constant(4, 6.0), op("add_f", 3, 1, 0), op("max_f", 3, 2, 3)]
-        + [op("min_f", 3, 3, 4)],
+        [
+            constant(2, 0.0),
+            constant(4, 6.0),
+            op("add_f", 3, 1, 0),
+            op("max_f", 3, 2, 3),
+            op("min_f", 3, 3, 4),
+        ],
         lambda x, y: torch.clamp(x + y, 0, 6),
     ),
     "min_then_max": (
