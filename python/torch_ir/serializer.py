@@ -3,17 +3,16 @@ place."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from .attrs import attr_to_json
-from .constants import constant_from_dict, constant_to_dict
+from .constants import constant_from_dict, constant_to_dict, large_constants, pack_constants
 from .errors import SerializationError, TorchIRError
+from .files import replace_file
 from .ir import FORMAT_VERSION, IR, IRNode, TensorMeta
 from .reading import Reader
 from .validate import validate_ir
@@ -30,8 +29,12 @@ __all__ = [
 
 
 def ir_to_dict(ir: IR) -> dict[str, Any]:
-    """Return an IR as plain dicts, lists, strings and finite numbers, ready for any JSON
-    library."""
+    """Return an IR as plain dicts, lists, strings and finite numbers, for any JSON library."""
+    return _as_dict(ir, {})
+
+
+def _as_dict(ir: IR, files: Mapping[str, str]) -> dict[str, Any]:
+    """Return an IR as plain data, with the constants in ``files`` referred to by file name."""
     result: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "model_name": ir.model_name,
@@ -44,7 +47,8 @@ def ir_to_dict(ir: IR) -> dict[str, Any]:
     }
     if ir.constants:
         result["constants"] = {
-            name: constant_to_dict(value) for name, value in ir.constants.items()
+            name: constant_to_dict(value, files.get(name), name)
+            for name, value in ir.constants.items()
         }
     if ir.tied_weights:
         result["tied_weights"] = dict(ir.tied_weights)
@@ -72,9 +76,11 @@ def _node_to_dict(node: IRNode) -> dict[str, Any]:
     return result
 
 
-def dict_to_ir(data: Mapping[str, Any]) -> IR:
-    """Build an IR from the dict that `ir_to_dict` returns. Structure and types are checked; see
-    `validate_ir`.
+def dict_to_ir(data: Mapping[str, Any], folder: Path | None = None) -> IR:
+    """Build an IR from the dict that `ir_to_dict` returns; see `validate_ir` for further checks.
+
+    Args:
+        folder: where the files of large constants are looked for.
 
     Raises:
         SerializationError: a field is missing or has the wrong type, or the format is newer than
@@ -95,7 +101,7 @@ def dict_to_ir(data: Mapping[str, Any]) -> IR:
     )
     if "constants" in data:
         ir.constants = {
-            name: constant_from_dict(name, value)
+            name: constant_from_dict(name, value, folder)
             for name, value in top.mapping("constants").items()
         }
     if "signature" in data:
@@ -179,15 +185,21 @@ class IRSerializer:
         """
         if self.validate:
             validate_ir(ir)
+        return self._text(ir, ir_to_dict(ir))
+
+    def _text(self, ir: IR, data: dict[str, Any]) -> str:
         try:
-            return _layout(ir_to_dict(ir))
+            return _layout(data)
         except (TypeError, ValueError) as error:
             raise SerializationError(
                 f"IR {ir.model_name!r} cannot be written as JSON: {error}"
             ) from error
 
-    def deserialize(self, text: str | bytes) -> IR:
+    def deserialize(self, text: str | bytes, folder: Path | None = None) -> IR:
         """Build an IR from JSON text.
+
+        Args:
+            folder: where the files of large constants are looked for.
 
         Raises:
             SerializationError: the text is not JSON, not an IR, or breaks a rule of the IR.
@@ -196,7 +208,7 @@ class IRSerializer:
             data = json.loads(text, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:
             raise SerializationError(f"not valid JSON: {error}") from error
-        ir = dict_to_ir(data)
+        ir = dict_to_ir(data, folder)
         if self.validate:
             validate_ir(ir)
         return ir
@@ -204,22 +216,22 @@ class IRSerializer:
     def save(self, ir: IR, path: str | os.PathLike[str]) -> None:
         """Write an IR to a file, which is replaced only once the new content is complete.
 
+        Constants too large for JSON go into ``<name>.constants.safetensors`` beside it.
+
         Raises:
             SerializationError: the IR is invalid, or the file cannot be written.
         """
-        text = self.serialize(ir)
+        if self.validate:
+            validate_ir(ir)
         target = Path(path)
+        large = large_constants(ir.constants)
+        beside = target.with_suffix(".constants.safetensors")
+        data = _as_dict(ir, dict.fromkeys(large, beside.name))
+        text = self._text(ir, data)
         try:
-            handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-            try:
-                with os.fdopen(handle, "w", encoding="utf-8") as file:
-                    file.write(text)
-                os.chmod(temporary, 0o666 & ~_umask())
-                os.replace(temporary, target)
-            except BaseException:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(temporary)
-                raise
+            if large:
+                replace_file(beside, pack_constants(large))
+            replace_file(target, text.encode("utf-8"))
         except OSError as error:
             raise SerializationError(f"cannot write IR file {target}: {error}") from error
 
@@ -238,15 +250,9 @@ class IRSerializer:
         except OSError as error:
             raise SerializationError(f"cannot read IR file {file}: {error}") from error
         try:
-            return self.deserialize(text)
+            return self.deserialize(text, file.parent)
         except TorchIRError as error:
             raise type(error)(f"IR file {file}: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _refuse_constant(token: str) -> Any:

@@ -288,3 +288,46 @@ def test_bad_constants(rich: dict[str, Any], constant: Any) -> None:
     data["constants"][name] = constant
     with pytest.raises(SerializationError, match=name):
         dict_to_ir(data)
+
+
+@pytest.mark.parametrize("dtype", [torch.bool, torch.bfloat16, torch.float32, torch.int64])
+def test_large_constants_lie_beside_the_json(dtype: torch.dtype, tmp_path: Path) -> None:
+    class Large(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            table = (torch.arange(40_000).reshape(200, 200) % 7).to(dtype)
+            self.register_buffer("table", table, persistent=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.where(self.table > 2, x, 0.5)
+
+    ir = extract_ir(Large().eval(), torch.randn(200))
+    path = tmp_path / "large.json"
+    ir.save(path)
+    beside = tmp_path / "large.constants.safetensors"
+    assert beside.exists() and path.stat().st_size < 4000
+    entry = json.loads(path.read_text())["constants"]["table"]
+    assert entry == {
+        "file": beside.name,
+        "key": "table",
+        "dtype": str(dtype).removeprefix("torch."),
+        "shape": [200, 200],
+    }
+    read = load_ir(path)
+    assert read == ir and torch.equal(read.constants["table"], ir.constants["table"])
+    with pytest.raises(SerializationError, match=r"table.*load the IR from its file"):
+        deserialize_ir(path.read_text())
+    text = path.read_text()
+    for old, new in (
+        (beside.name, "../large.constants.safetensors"),
+        (beside.name, "gone.safetensors"),
+        ('"key": "table"', '"key": "chair"'),
+        ("[200, 200]", "[200, 201]"),
+    ):
+        path.write_text(text.replace(old, new))
+        with pytest.raises(SerializationError, match="table"):
+            load_ir(path)
+    beside.write_bytes(b"junk")
+    path.write_text(text)
+    with pytest.raises(SerializationError, match=r"large\.json.*table"):
+        load_ir(path)
