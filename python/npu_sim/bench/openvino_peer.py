@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from npu_sim.bench.contenders import Contender, Peer, Workload
@@ -22,7 +23,10 @@ class OpenVinoPeer(Peer):
         """bfloat16 and float32, as the inference precision hint says."""
         openvino = require("openvino", "this benchmark")
         torch = require("torch", "this benchmark")
-        model = openvino.convert_model(work.model, example_input=torch.from_numpy(work.images))
+        with warnings.catch_warnings():
+            # The converter traces with TorchScript, which warns of its deprecation.
+            warnings.simplefilter("ignore")
+            model = openvino.convert_model(work.model, example_input=torch.from_numpy(work.images))
         model.reshape(list(work.images.shape))
         return [self._contender(openvino, model, work, p) for p in ("bfloat16", "float32")]
 
