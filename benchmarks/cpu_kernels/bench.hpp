@@ -32,19 +32,24 @@ struct Timing {
 
 inline Timing summarise(std::vector<double> ms) {
   std::sort(ms.begin(), ms.end());
-  const auto at = [&](double q) { return ms[static_cast<std::size_t>(q * static_cast<double>(ms.size() - 1) + 0.5)]; };
+  const auto at = [&](double q) {
+    return ms[static_cast<std::size_t>(q * static_cast<double>(ms.size() - 1) + 0.5)];
+  };
   return {at(0.5), at(0.25), at(0.75)};
 }
 
 inline double time_ms(const std::function<void()>& fn, int repeats) {
   const auto start = std::chrono::steady_clock::now();
   for (int i = 0; i < repeats; ++i) fn();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count() / repeats;
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+             .count() /
+         repeats;
 }
 
-// Runs the candidates in turn, `rounds` times, with a pause that lets one library's spinning threads go to
-// sleep before the next is timed.
-std::vector<Timing> time_interleaved(const std::vector<std::function<void()>>& candidates, int rounds);
+// Runs the candidates in turn, `rounds` times, with a pause that lets one library's spinning
+// threads go to sleep before the next is timed.
+std::vector<Timing> time_interleaved(const std::vector<std::function<void()>>& candidates,
+                                     int rounds);
 
 class Aligned {
  public:
@@ -64,15 +69,15 @@ class Aligned {
 // Small random values in the storage type.
 void fill_random(std::byte* data, std::int64_t elements, DType dtype, unsigned seed);
 
-// Multiply-add throughput of all the pool's threads, GFLOP/s: float32, and bfloat16 dot products where the
-// processor has them.
+// Multiply-add throughput of all the pool's threads, GFLOP/s: float32, and bfloat16 dot products
+// where the processor has them.
 struct Peak {
   double f32 = 0, bf16 = 0;
 };
 Peak measure_peak(ThreadPool& pool);
 
-// The same convolution by oneDNN: channels-last activations, its own weight layout, fused bias, residual
-// and relu. Empty when this build has no oneDNN or oneDNN has no implementation.
+// The same convolution by oneDNN: channels-last activations, its own weight layout, fused bias,
+// residual and relu. Empty when this build has no oneDNN or oneDNN has no implementation.
 std::function<void()> onednn_conv(const Layer& layer, std::int64_t batch, DType dtype);
 const char* onednn_version();
 

@@ -13,8 +13,9 @@ void bench_thread_pool(const Options& o, ThreadPool& pool) {
       ms.push_back(time_ms([&] { pool.parallel_for(tasks, nothing); }, 20000));
     }
     const Timing t = summarise(std::move(ms));
-    std::printf(o.json ? "{\"bench\": \"fork_join\", \"tasks\": %d, \"threads\": %d, \"us\": %.4f}\n"
-                       : "fork-join of %d empty tasks on %d threads: %.3f us\n",
+    std::printf(o.json
+                    ? "{\"bench\": \"fork_join\", \"tasks\": %d, \"threads\": %d, \"us\": %.4f}\n"
+                    : "fork-join of %d empty tasks on %d threads: %.3f us\n",
                 int(tasks), pool.threads(), 1000 * t.median_ms);
   }
 }

@@ -1,4 +1,5 @@
-// Every distinct convolution of ResNet-18 and ResNet-50 at 224x224, and how often each network runs it.
+// Every distinct convolution of ResNet-18 and ResNet-50 at 224x224, and how often each network runs
+// it.
 #pragma once
 
 #include <array>

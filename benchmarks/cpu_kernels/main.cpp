@@ -11,7 +11,8 @@ namespace {
 constexpr const char* kUsage =
     "usage: bench_cpu_kernels [conv] [network] [gemm] [pool]\n"
     "  --dtype f16,bf16,f32  --batch 1,8  --rounds N  --filter TEXT  --no-peer  --json\n"
-    "Without a name, all four run. Threads: NPU_SIM_NUM_THREADS; instruction set: NPU_SIM_CPU_ISA.\n";
+    "Without a name, all four run. Threads: NPU_SIM_NUM_THREADS; instruction set: "
+    "NPU_SIM_CPU_ISA.\n";
 
 std::vector<std::string> split(const std::string& text) {
   std::vector<std::string> parts;
@@ -55,7 +56,8 @@ int main(int argc, char** argv) {
       options.filter = argv[++i];
     } else if (arg == "--batch" && has_value) {
       options.batches.clear();
-      for (const std::string& part : split(argv[++i])) options.batches.push_back(std::max(1, std::atoi(part.c_str())));
+      for (const std::string& part : split(argv[++i]))
+        options.batches.push_back(std::max(1, std::atoi(part.c_str())));
     } else if (arg == "--dtype" && has_value && parse_dtypes(argv[i + 1], options.dtypes)) {
       ++i;
     } else if (arg == "conv" || arg == "network" || arg == "gemm" || arg == "pool") {
@@ -69,10 +71,12 @@ int main(int argc, char** argv) {
 
   ThreadPool& pool = ThreadPool::shared();
   const bench::Peak peak = bench::measure_peak(pool);
-  std::printf(options.json ? "{\"bench\": \"machine\", \"isa\": \"%s\", \"threads\": %d, \"peak_f32_gflops\": %.1f, "
-                             "\"peak_bf16_gflops\": %.1f, \"onednn\": \"%s\"}\n"
-                           : "%s, %d threads, measured peak %.0f GFLOP/s float32, %.0f bfloat16; oneDNN %s\n",
-              isa_name(active_isa()), pool.threads(), peak.f32, peak.bf16, bench::onednn_version());
+  std::printf(
+      options.json
+          ? "{\"bench\": \"machine\", \"isa\": \"%s\", \"threads\": %d, \"peak_f32_gflops\": %.1f, "
+            "\"peak_bf16_gflops\": %.1f, \"onednn\": \"%s\"}\n"
+          : "%s, %d threads, measured peak %.0f GFLOP/s float32, %.0f bfloat16; oneDNN %s\n",
+      isa_name(active_isa()), pool.threads(), peak.f32, peak.bf16, bench::onednn_version());
   for (const std::string& name : names) {
     if (name == "conv") bench::bench_conv(options, peak, pool);
     if (name == "network") bench::bench_networks(options, peak, pool);

@@ -46,15 +46,16 @@ std::function<void()> onednn_conv(const Layer& l, std::int64_t batch, DType dtyp
     dnnl::primitive_attr attr;
     attr.set_post_ops(ops);
     const dnnl::convolution_forward::primitive_desc desc(
-        state->engine, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_auto, x, w, b, y,
-        {l.stride, l.stride}, {0, 0}, {pad, pad}, {pad_end, pad_end}, attr);
+        state->engine, dnnl::prop_kind::forward_inference, dnnl::algorithm::convolution_auto, x, w,
+        b, y, {l.stride, l.stride}, {0, 0}, {pad, pad}, {pad_end, pad_end}, attr);
     state->primitive = dnnl::convolution_forward(desc);
     state->args = {{DNNL_ARG_SRC, zeros(desc.src_desc(), state->engine)},
                    {DNNL_ARG_WEIGHTS, zeros(desc.weights_desc(), state->engine)},
                    {DNNL_ARG_BIAS, zeros(desc.bias_desc(), state->engine)},
                    {DNNL_ARG_DST, zeros(desc.dst_desc(), state->engine)}};
     if (l.residual) {
-      state->args.insert({DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, zeros(y, state->engine)});
+      state->args.insert(
+          {DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, zeros(y, state->engine)});
     }
     return [state] {
       state->primitive.execute(state->stream, state->args);
@@ -68,7 +69,8 @@ std::function<void()> onednn_conv(const Layer& l, std::int64_t batch, DType dtyp
 const char* onednn_version() {
   static const std::string text = [] {
     const dnnl_version_t* v = dnnl::version();
-    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." + std::to_string(v->patch);
+    return std::to_string(v->major) + "." + std::to_string(v->minor) + "." +
+           std::to_string(v->patch);
   }();
   return text.c_str();
 }

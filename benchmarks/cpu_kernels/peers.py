@@ -77,8 +77,9 @@ def openvino_bf16(model: nn.Module, x: torch.Tensor, threads: int) -> Callable[[
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.onnx"
         torch.onnx.export(model, (x,), str(path), dynamo=False)
-        converted = openvino.convert_model(str(path))
-    compiled = openvino.Core().compile_model(
+        core = openvino.Core()
+        converted = core.read_model(str(path))
+    compiled = core.compile_model(
         converted,
         "CPU",
         {

@@ -21,16 +21,16 @@ struct Results {
 };
 Results& results();
 
-#define NPU_CHECK(condition, ...)                                \
-  do {                                                           \
-    if (condition) {                                             \
-      ++::npu::cpu::test::results().passed;                      \
-    } else {                                                     \
-      ++::npu::cpu::test::results().failed;                      \
+#define NPU_CHECK(condition, ...)                                        \
+  do {                                                                   \
+    if (condition) {                                                     \
+      ++::npu::cpu::test::results().passed;                              \
+    } else {                                                             \
+      ++::npu::cpu::test::results().failed;                              \
       std::printf("%s:%d: %s failed: ", __FILE__, __LINE__, #condition); \
-      std::printf(__VA_ARGS__);                                  \
-      std::printf("\n");                                         \
-    }                                                            \
+      std::printf(__VA_ARGS__);                                          \
+      std::printf("\n");                                                 \
+    }                                                                    \
   } while (false)
 
 using Rng = std::mt19937;
@@ -43,7 +43,9 @@ inline std::int64_t pick(Rng& rng, std::int64_t lo, std::int64_t hi) {
 class Buffer {
  public:
   explicit Buffer(std::size_t bytes)
-      : data_(static_cast<std::byte*>(::operator new(bytes == 0 ? 1 : bytes, std::align_val_t{64}))) {}
+      : data_(
+            static_cast<std::byte*>(::operator new(bytes == 0 ? 1 : bytes, std::align_val_t{64}))) {
+  }
   void* get() const { return data_.get(); }
 
  private:
@@ -58,7 +60,8 @@ class Tensor {
  public:
   enum Layout { kChannelsLast, kPlanar, kChannelSlice, kScattered, kLayouts };
 
-  Tensor(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w, DType dtype, int layout, Rng& rng);
+  Tensor(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w, DType dtype, int layout,
+         Rng& rng);
 
   void fill_normal(Rng& rng, float scale);
   float at(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) const {
@@ -84,8 +87,8 @@ class Tensor {
   std::unique_ptr<Buffer> buffer_;
 };
 
-// What one result may differ by: half a unit in the last place of the storage type for the final rounding,
-// and a share of the sum of absolute products for float32 accumulation.
+// What one result may differ by: half a unit in the last place of the storage type for the final
+// rounding, and a share of the sum of absolute products for float32 accumulation.
 double tolerance(DType dtype, double reference, double sum_of_magnitudes);
 
 // Equal within `tol`; NaN equals NaN and infinities must agree.

@@ -11,8 +11,8 @@ Results& results() {
   return r;
 }
 
-Tensor::Tensor(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w, DType dtype, int layout,
-               Rng& rng)
+Tensor::Tensor(std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w, DType dtype,
+               int layout, Rng& rng)
     : n_(n), c_(c), h_(h), w_(w), dtype_(dtype) {
   switch (layout) {
     case kChannelsLast:
@@ -48,7 +48,8 @@ bool Tensor::guards_intact() const {
   for (std::int64_t n = 0; n < n_; ++n)
     for (std::int64_t c = 0; c < c_; ++c)
       for (std::int64_t h = 0; h < h_; ++h)
-        for (std::int64_t w = 0; w < w_; ++w) used[static_cast<std::size_t>(index(n, c, h, w))] = true;
+        for (std::int64_t w = 0; w < w_; ++w)
+          used[static_cast<std::size_t>(index(n, c, h, w))] = true;
   const auto size = dtype_size(dtype_);
   const auto* bytes = static_cast<const unsigned char*>(buffer_->get());
   for (std::size_t i = 0; i < used.size(); ++i) {

@@ -1,11 +1,11 @@
-// Convolution against a plain double-precision loop: shapes, strides, dtypes, every instruction set.
-#include "conv.hpp"
-
+// Convolution against a plain double-precision loop: shapes, strides, dtypes, every instruction
+// set.
 #include <cmath>
 #include <limits>
 #include <stdexcept>
 
 #include "check.hpp"
+#include "conv.hpp"
 
 namespace npu::cpu::test {
 namespace {
@@ -25,20 +25,21 @@ struct Case {
   float scale = 1.0f;
 };
 
-std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride, std::int64_t pad,
-                         std::int64_t dilation) {
+std::int64_t output_size(std::int64_t in, std::int64_t kernel, std::int64_t stride,
+                         std::int64_t pad, std::int64_t dilation) {
   return (in + 2 * pad - dilation * (kernel - 1) - 1) / stride + 1;
 }
 
 void describe(const Case& c, const char* algorithm, char* text, std::size_t size) {
   const ConvShape& s = c.shape;
-  std::snprintf(text, size,
-                "%s %s n%d ic%d %dx%d oc%d %dx%d k%dx%d s%d,%d p%d,%d d%d,%d g%d layouts %d,%d bias %d "
-                "residual %d",
-                algorithm, dtype_name(c.dtype), int(s.n), int(s.ic), int(s.ih), int(s.iw), int(s.oc),
-                int(s.oh), int(s.ow), int(s.kh), int(s.kw), int(s.stride_h), int(s.stride_w),
-                int(s.pad_top), int(s.pad_left), int(s.dilation_h), int(s.dilation_w), int(s.groups),
-                c.x_layout, c.y_layout, int(c.bias), int(c.residual));
+  std::snprintf(
+      text, size,
+      "%s %s n%d ic%d %dx%d oc%d %dx%d k%dx%d s%d,%d p%d,%d d%d,%d g%d layouts %d,%d bias %d "
+      "residual %d",
+      algorithm, dtype_name(c.dtype), int(s.n), int(s.ic), int(s.ih), int(s.iw), int(s.oc),
+      int(s.oh), int(s.ow), int(s.kh), int(s.kw), int(s.stride_h), int(s.stride_w), int(s.pad_top),
+      int(s.pad_left), int(s.dilation_h), int(s.dilation_w), int(s.groups), c.x_layout, c.y_layout,
+      int(c.bias), int(c.residual));
 }
 
 void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
@@ -54,8 +55,8 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
   w.fill_normal(rng, 1.0f / std::sqrt(static_cast<float>(s.kh * s.kw * icg)));
   for (int i = 0; i < c.specials; ++i) {
     const float values[] = {kInf, -kInf, std::nanf("")};
-    x.set(pick(rng, 0, s.n - 1), pick(rng, 0, s.ic - 1), pick(rng, 0, s.ih - 1), pick(rng, 0, s.iw - 1),
-          values[i % 3]);
+    x.set(pick(rng, 0, s.n - 1), pick(rng, 0, s.ic - 1), pick(rng, 0, s.ih - 1),
+          pick(rng, 0, s.iw - 1), values[i % 3]);
   }
   std::vector<float> bias(static_cast<std::size_t>(s.oc));
   for (float& b : bias) b = std::normal_distribution<float>()(rng);
@@ -65,10 +66,11 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
   describe(c, plan.algorithm(), text, sizeof(text));
   const Buffer packed(plan.packed_weights_bytes());
   const Buffer scratch(plan.scratch_bytes());
-  std::memset(scratch.get(), 0xff, plan.scratch_bytes());  // NaNs: stale scratch must not leak into y
+  std::memset(scratch.get(), 0xff,
+              plan.scratch_bytes());  // NaNs: stale scratch must not leak into y
   plan.pack_weights(w.base(), packed.get());
-  plan.run(x.base(), packed.get(), c.bias ? bias.data() : nullptr, c.residual ? residual.base() : nullptr,
-           y.base(), c.lo, c.hi, scratch.get());
+  plan.run(x.base(), packed.get(), c.bias ? bias.data() : nullptr,
+           c.residual ? residual.base() : nullptr, y.base(), c.lo, c.hi, scratch.get());
 
   double worst = 0;
   int wrong = 0;
@@ -100,8 +102,8 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
           const double tol = tolerance(c.dtype, sum, std::isfinite(magnitude) ? magnitude : 0.0);
           if (!close(got, sum, tol, c.dtype)) {
             if (wrong++ == 0) {
-              std::printf("n%d o%d y%d x%d: %g instead of %g (tolerance %g)\n", int(n), int(o), int(oy),
-                          int(ox), static_cast<double>(got), sum, tol);
+              std::printf("n%d o%d y%d x%d: %g instead of %g (tolerance %g)\n", int(n), int(o),
+                          int(oy), int(ox), static_cast<double>(got), sum, tol);
             }
             worst = std::max(worst, std::abs(static_cast<double>(got) - sum));
           }
@@ -113,10 +115,12 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
   NPU_CHECK(y.guards_intact(), "wrote between elements: %s", text);
 }
 
-ConvShape shape(std::int64_t n, std::int64_t ic, std::int64_t size, std::int64_t oc, std::int64_t kernel,
-                std::int64_t stride, std::int64_t pad, std::int64_t groups = 1, std::int64_t dilation = 1) {
+ConvShape shape(std::int64_t n, std::int64_t ic, std::int64_t size, std::int64_t oc,
+                std::int64_t kernel, std::int64_t stride, std::int64_t pad, std::int64_t groups = 1,
+                std::int64_t dilation = 1) {
   const std::int64_t out = output_size(size, kernel, stride, pad, dilation);
-  return {n, ic, size, size, oc, out, out, kernel, kernel, stride, stride, pad, pad, dilation, dilation, groups};
+  return {n,      ic,     size,   size, oc,  out,      out,      kernel,
+          kernel, stride, stride, pad,  pad, dilation, dilation, groups};
 }
 
 Case random_case(Rng& rng) {
@@ -218,7 +222,8 @@ void test_residual_in_place(ThreadPool& pool, Rng& rng) {
     plan.run(x.base(), packed.get(), nullptr, a.base(), a.base(), 0.0f, kInf, scratch.get());
     int differences = 0;
     for (std::int64_t c = 0; c < 64; ++c) {
-      for (std::int64_t i = 0; i < 100; ++i) differences += a.at(0, c, i / 10, i % 10) != y.at(0, c, i / 10, i % 10);
+      for (std::int64_t i = 0; i < 100; ++i)
+        differences += a.at(0, c, i / 10, i % 10) != y.at(0, c, i / 10, i % 10);
     }
     NPU_CHECK(differences == 0, "%d differences, %s", differences, dtype_name(dtype));
   }

@@ -11,7 +11,8 @@ namespace {
 double exact_f16(std::uint16_t h) {
   const int exponent = (h >> 10) & 31;
   const int mantissa = h & 1023;
-  const double magnitude = exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
+  const double magnitude =
+      exponent == 0 ? std::ldexp(mantissa, -24) : std::ldexp(1024 + mantissa, exponent - 25);
   return (h & 0x8000) != 0 ? -magnitude : magnitude;
 }
 
@@ -25,7 +26,8 @@ void test_dtype() {
     const float f = f16_to_f32(h);
     const bool special = ((h >> 10) & 31) == 31;
     if (special) {
-      wrong_widen += (h & 1023) != 0 ? !std::isnan(f) : !(std::isinf(f) && std::signbit(f) == (h >> 15));
+      wrong_widen +=
+          (h & 1023) != 0 ? !std::isnan(f) : !(std::isinf(f) && std::signbit(f) == (h >> 15));
     } else {
       wrong_widen += static_cast<double>(f) != exact_f16(h);
     }
@@ -52,7 +54,8 @@ void test_dtype() {
   NPU_CHECK(f32_to_f16(65520.0f) == 0x7c00, "the halfway point rounds to infinity");
   NPU_CHECK(f32_to_f16(-std::numeric_limits<float>::infinity()) == 0xfc00, "-inf");
   NPU_CHECK(f32_to_bf16(std::bit_cast<float>(0x7f7fffffu)) == 0x7f80, "overflow");
-  NPU_CHECK(std::isnan(bf16_to_f32(f32_to_bf16(std::bit_cast<float>(0x7f800001u)))), "NaN stays NaN");
+  NPU_CHECK(std::isnan(bf16_to_f32(f32_to_bf16(std::bit_cast<float>(0x7f800001u)))),
+            "NaN stays NaN");
 }
 
 }  // namespace npu::cpu::test

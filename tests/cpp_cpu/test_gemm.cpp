@@ -1,10 +1,10 @@
-// Matrix products against a plain double-precision loop: strides, batches, few rows, both weight modes.
-#include "gemm.hpp"
-
+// Matrix products against a plain double-precision loop: strides, batches, few rows, both weight
+// modes.
 #include <cmath>
 #include <limits>
 
 #include "check.hpp"
+#include "gemm.hpp"
 
 namespace npu::cpu::test {
 namespace {
@@ -12,11 +12,12 @@ namespace {
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
 // Operands are Tensors with dimensions (batch, column, row, 1) so that their layouts can be reused.
-void run_case(const GemmShape& s, DType dtype, WeightMode mode, bool shared_weight, int layout, bool extras,
-              ThreadPool& pool, Rng& rng) {
+void run_case(const GemmShape& s, DType dtype, WeightMode mode, bool shared_weight, int layout,
+              bool extras, ThreadPool& pool, Rng& rng) {
   const std::int64_t w_batch = shared_weight ? 1 : s.batch;
   Tensor x(s.batch, s.k, s.m, 1, dtype, layout, rng);
-  Tensor w(w_batch, s.k, s.n, 1, dtype, layout == Tensor::kPlanar ? Tensor::kChannelsLast : layout, rng);
+  Tensor w(w_batch, s.k, s.n, 1, dtype, layout == Tensor::kPlanar ? Tensor::kChannelsLast : layout,
+           rng);
   Tensor y(s.batch, s.n, s.m, 1, dtype, layout, rng);
   Tensor r(s.batch, s.n, s.m, 1, dtype, layout, rng);
   x.fill_normal(rng, 1.0f);
@@ -33,8 +34,9 @@ void run_case(const GemmShape& s, DType dtype, WeightMode mode, bool shared_weig
   const Buffer scratch(plan.scratch_bytes());
   std::memset(scratch.get(), 0xff, plan.scratch_bytes());
   plan.pack_weights(w.base(), packed.get());
-  plan.run(x.base(), plan.packed_weights_bytes() > 0 ? packed.get() : w.base(), extras ? bias.data() : nullptr,
-           extras ? r.base() : nullptr, y.base(), extras ? -0.5f : -kInf, kInf, scratch.get());
+  plan.run(x.base(), plan.packed_weights_bytes() > 0 ? packed.get() : w.base(),
+           extras ? bias.data() : nullptr, extras ? r.base() : nullptr, y.base(),
+           extras ? -0.5f : -kInf, kInf, scratch.get());
 
   int wrong = 0;
   double worst = 0;
@@ -60,9 +62,10 @@ void run_case(const GemmShape& s, DType dtype, WeightMode mode, bool shared_weig
       }
     }
   }
-  NPU_CHECK(wrong == 0 && y.guards_intact(), "%d wrong, worst %g: %s %s b%d m%d n%d k%d layout %d mode %d shared %d",
-            wrong, worst, plan.algorithm(), dtype_name(dtype), int(s.batch), int(s.m), int(s.n), int(s.k),
-            layout, int(mode), int(shared_weight));
+  NPU_CHECK(wrong == 0 && y.guards_intact(),
+            "%d wrong, worst %g: %s %s b%d m%d n%d k%d layout %d mode %d shared %d", wrong, worst,
+            plan.algorithm(), dtype_name(dtype), int(s.batch), int(s.m), int(s.n), int(s.k), layout,
+            int(mode), int(shared_weight));
 }
 
 }  // namespace
@@ -76,7 +79,8 @@ void test_gemm() {
       const GemmShape s{pick(rng, 1, 3), pick(rng, 0, 1) == 0 ? pick(rng, 1, 5) : pick(rng, 1, 80),
                         pick(rng, 1, 130), pick(rng, 1, 150)};
       run_case(s, kDTypes[i % 3], i % 2 == 0 ? WeightMode::constant : WeightMode::activation,
-               pick(rng, 0, 1) == 0, static_cast<int>(pick(rng, 0, Tensor::kLayouts - 1)), i % 5 != 0, pool, rng);
+               pick(rng, 0, 1) == 0, static_cast<int>(pick(rng, 0, Tensor::kLayouts - 1)),
+               i % 5 != 0, pool, rng);
     }
     ThreadPool pool(2);
     for (const DType dtype : kDTypes) {

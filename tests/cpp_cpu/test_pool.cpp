@@ -1,25 +1,25 @@
 // Pooling against plain loops written from PyTorch's definitions.
-#include "pool.hpp"
-
 #include <cmath>
 #include <limits>
 
 #include "check.hpp"
+#include "pool.hpp"
 
 namespace npu::cpu::test {
 namespace {
 
 enum Kind { kMax, kAverage, kAdaptive };
 
-double reference(Kind kind, const PoolShape& s, const AvgPoolOptions& o, const Tensor& x, std::int64_t n,
-                 std::int64_t c, std::int64_t oy, std::int64_t ox) {
+double reference(Kind kind, const PoolShape& s, const AvgPoolOptions& o, const Tensor& x,
+                 std::int64_t n, std::int64_t c, std::int64_t oy, std::int64_t ox) {
   std::int64_t y0 = oy * s.stride_h - s.pad_top;
   std::int64_t x0 = ox * s.stride_w - s.pad_left;
   std::int64_t y1 = y0 + (s.kh - 1) * s.dilation_h + 1;
   std::int64_t x1 = x0 + (s.kw - 1) * s.dilation_w + 1;
   std::int64_t step_y = s.dilation_h;
   std::int64_t step_x = s.dilation_w;
-  double divisor = static_cast<double>((std::min(y1, s.ih + o.pad_bottom) - y0) * (std::min(x1, s.iw + o.pad_right) - x0));
+  double divisor = static_cast<double>((std::min(y1, s.ih + o.pad_bottom) - y0) *
+                                       (std::min(x1, s.iw + o.pad_right) - x0));
   if (kind == kAdaptive) {
     y0 = static_cast<std::int64_t>(std::floor(double(oy) * double(s.ih) / double(s.oh)));
     y1 = static_cast<std::int64_t>(std::ceil(double(oy + 1) * double(s.ih) / double(s.oh)));
@@ -41,7 +41,8 @@ double reference(Kind kind, const PoolShape& s, const AvgPoolOptions& o, const T
   }
   if (kind == kMax) return best;
   if (count == 0) return 0.0;
-  if (kind == kAverage && o.divisor_override != 0) divisor = static_cast<double>(o.divisor_override);
+  if (kind == kAverage && o.divisor_override != 0)
+    divisor = static_cast<double>(o.divisor_override);
   if (kind == kAdaptive || (o.divisor_override == 0 && !o.count_include_pad)) divisor = count;
   return sum / divisor;
 }
@@ -63,9 +64,11 @@ void run_case(Kind kind, Rng& rng, ThreadPool& pool) {
     s.stride_w = pick(rng, 1, 3);
     s.pad_top = o.pad_bottom = pick(rng, 0, s.kh / 2);
     s.pad_left = o.pad_right = pick(rng, 0, s.kw / 2);
-    if (kind == kMax && pick(rng, 0, 2) == 0 && s.ih > 5 && s.iw > 5) s.dilation_h = s.dilation_w = 2;
+    if (kind == kMax && pick(rng, 0, 2) == 0 && s.ih > 5 && s.iw > 5)
+      s.dilation_h = s.dilation_w = 2;
     const bool ceil_mode = pick(rng, 0, 1) == 0;
-    const auto size = [&](std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t pad, std::int64_t d) {
+    const auto size = [&](std::int64_t in, std::int64_t k, std::int64_t stride, std::int64_t pad,
+                          std::int64_t d) {
       const std::int64_t span = in + 2 * pad - d * (k - 1) - 1;
       std::int64_t out = (ceil_mode ? ceil_div(span, stride) : span / stride) + 1;
       if (ceil_mode && (out - 1) * stride >= in + pad) --out;
@@ -84,7 +87,8 @@ void run_case(Kind kind, Rng& rng, ThreadPool& pool) {
   x.set(0, s.c - 1, 2, 2, -std::numeric_limits<float>::infinity());
   if (kind == kMax) max_pool2d(s, dtype, x.strides(), y.strides(), x.base(), y.base(), pool);
   if (kind == kAverage) avg_pool2d(s, o, dtype, x.strides(), y.strides(), x.base(), y.base(), pool);
-  if (kind == kAdaptive) adaptive_avg_pool2d(s, dtype, x.strides(), y.strides(), x.base(), y.base(), pool);
+  if (kind == kAdaptive)
+    adaptive_avg_pool2d(s, dtype, x.strides(), y.strides(), x.base(), y.base(), pool);
 
   int wrong = 0;
   for (std::int64_t n = 0; n < s.n; ++n)
@@ -92,10 +96,12 @@ void run_case(Kind kind, Rng& rng, ThreadPool& pool) {
       for (std::int64_t oy = 0; oy < s.oh; ++oy)
         for (std::int64_t ox = 0; ox < s.ow; ++ox) {
           const double want = reference(kind, s, o, x, n, c, oy, ox);
-          wrong += !close(y.at(n, c, oy, ox), want, tolerance(dtype, want, 10.0 * (kind != kMax)), dtype);
+          wrong += !close(y.at(n, c, oy, ox), want, tolerance(dtype, want, 10.0 * (kind != kMax)),
+                          dtype);
         }
-  NPU_CHECK(wrong == 0 && y.guards_intact(), "%d wrong: kind %d %s c%d %dx%d -> %dx%d k%dx%d", wrong, int(kind),
-            dtype_name(dtype), int(s.c), int(s.ih), int(s.iw), int(s.oh), int(s.ow), int(s.kh), int(s.kw));
+  NPU_CHECK(wrong == 0 && y.guards_intact(), "%d wrong: kind %d %s c%d %dx%d -> %dx%d k%dx%d",
+            wrong, int(kind), dtype_name(dtype), int(s.c), int(s.ih), int(s.iw), int(s.oh),
+            int(s.ow), int(s.kh), int(s.kw));
 }
 
 }  // namespace

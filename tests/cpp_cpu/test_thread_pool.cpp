@@ -1,10 +1,9 @@
 // The thread pool: every task once, worker numbers exclusive, several user threads, nesting.
-#include "thread_pool.hpp"
-
 #include <atomic>
 #include <thread>
 
 #include "check.hpp"
+#include "thread_pool.hpp"
 
 namespace npu::cpu::test {
 namespace {
@@ -39,7 +38,8 @@ void test_concurrent_users() {
     for (int round = 0; round < 500; ++round) {
       pool.parallel_for(16, [&](std::int64_t task, int) {
         total.fetch_add(task);
-        if (task == 7) pool.parallel_for(4, [&](std::int64_t inner, int) { total.fetch_add(inner); });
+        if (task == 7)
+          pool.parallel_for(4, [&](std::int64_t inner, int) { total.fetch_add(inner); });
       });
     }
   };

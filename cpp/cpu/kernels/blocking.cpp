@@ -1,4 +1,5 @@
-// Tries every way to cut a product into equal parts and keeps the one whose slowest thread is done first.
+// Tries every way to cut a product into equal parts and keeps the one whose slowest thread is done
+// first.
 #include "blocking.hpp"
 
 #include <algorithm>
@@ -29,8 +30,10 @@ Blocking choose_blocking(const BlockingProblem& p) {
   const std::int64_t units = std::max<std::int64_t>(1, p.units);
   const std::int64_t panels = std::max<std::int64_t>(1, p.panels);
   // More parts than this only add overhead.
-  const std::int64_t most = 16 * p.threads + ceil_div(units, std::max<std::int64_t>(1, p.max_units));
-  for (std::int64_t u = ceil_div(units, std::max<std::int64_t>(1, p.max_units)); u <= std::min(units, most); ++u) {
+  const std::int64_t most =
+      16 * p.threads + ceil_div(units, std::max<std::int64_t>(1, p.max_units));
+  for (std::int64_t u = ceil_div(units, std::max<std::int64_t>(1, p.max_units));
+       u <= std::min(units, most); ++u) {
     for (std::int64_t q = 1; q <= std::min(panels, most); ++q) {
       const double cost = task_cost(p, ceil_div(units, u), ceil_div(panels, q));
       const std::int64_t tasks = std::max<std::int64_t>(1, p.instances) * u * q;

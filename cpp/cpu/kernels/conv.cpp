@@ -25,9 +25,10 @@ void check(const ConvShape& s) {
           "groups must divide both ic and oc");
 }
 
-// Expected time of the 3x3 layer by each method, in cycles. `tile` 0 is the direct method, 2 and 4 are
-// Winograd's. Transformed filters are float32 and large, and at batch 1 each is used for few tiles, so the
-// time to fetch them decides about the deep layers; half of it hides behind arithmetic.
+// Expected time of the 3x3 layer by each method, in cycles. `tile` 0 is the direct method, 2 and 4
+// are Winograd's. Transformed filters are float32 and large, and at batch 1 each is used for few
+// tiles, so the time to fetch them decides about the deep layers; half of it hides behind
+// arithmetic.
 double expected_time(const ConvProblem& p, int tile) {
   constexpr double kMemoryBytesPerCycle = 8;
   const ConvShape& s = p.shape;
@@ -43,7 +44,8 @@ double expected_time(const ConvProblem& p, int tile) {
   } else {
     const auto tiles = static_cast<double>(s.n * ceil_div(s.oh, tile) * ceil_div(s.ow, tile));
     const double frequencies = (tile + 2) * (tile + 2);
-    // A vector of channels takes about this many cycles to transform, in or out (measured, 16 lanes).
+    // A vector of channels takes about this many cycles to transform, in or out (measured, 16
+    // lanes).
     const double transform = tile == 4 ? 230 : 70;
     const double lanes = t.gemm_f32.macs_per_cycle;
     cycles = frequencies * tiles * ic * oc / lanes + tiles * (ic + oc) * transform / lanes;
@@ -55,8 +57,9 @@ double expected_time(const ConvProblem& p, int tile) {
 // Side of the Winograd output tile to use, 0 for the direct method.
 int winograd_tile(const ConvProblem& p) {
   const ConvShape& s = p.shape;
-  const bool fits = s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 && s.dilation_h == 1 &&
-                    s.dilation_w == 1 && s.groups == 1 && p.layout.x.c == 1 && s.n * s.oh * s.ow > 0;
+  const bool fits = s.kh == 3 && s.kw == 3 && s.stride_h == 1 && s.stride_w == 1 &&
+                    s.dilation_h == 1 && s.dilation_w == 1 && s.groups == 1 && p.layout.x.c == 1 &&
+                    s.n * s.oh * s.ow > 0;
   // float32 results would show the transforms' rounding; few channels leave nothing to save.
   if (!fits || p.dtype == DType::f32 || s.ic < 16 || s.oc < 16) return 0;
   int best = 0;
@@ -85,17 +88,14 @@ Output ConvPlan::Impl::output_at(const ConvArgs& args, std::int64_t n, std::int6
   const auto map = [&](const Strides4& t) {
     return RowMap{n * t.n + oy * t.h + first_channel * t.c, p_.shape.ow, t.w, t.h, t.c};
   };
-  return Output{p_.dtype,
-                args.bias != nullptr ? args.bias + first_channel : nullptr,
-                args.residual,
-                args.y,
-                map(p_.layout.y),
-                map(p_.layout.residual),
-                args.lo,
-                args.hi};
+  return Output{p_.dtype,         args.bias != nullptr ? args.bias + first_channel : nullptr,
+                args.residual,    args.y,
+                map(p_.layout.y), map(p_.layout.residual),
+                args.lo,          args.hi};
 }
 
-ConvPlan::ConvPlan(const ConvShape& shape, const ConvLayout& layout, DType dtype, ThreadPool& pool) {
+ConvPlan::ConvPlan(const ConvShape& shape, const ConvLayout& layout, DType dtype,
+                   ThreadPool& pool) {
   check(shape);
   impl_ = choose(ConvProblem{shape, layout, dtype, &pool, &kernel_table(active_isa())});
 }
@@ -108,8 +108,8 @@ void ConvPlan::pack_weights(const void* w, void* packed) const { impl_->pack_wei
 std::size_t ConvPlan::scratch_bytes() const { return impl_->scratch_bytes(); }
 const char* ConvPlan::algorithm() const { return impl_->name().c_str(); }
 
-void ConvPlan::run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
-                   float clamp_lo, float clamp_hi, void* scratch) const {
+void ConvPlan::run(const void* x, const void* packed, const float* bias, const void* residual,
+                   void* y, float clamp_lo, float clamp_hi, void* scratch) const {
   impl_->run(ConvArgs{x, packed, bias, residual, y, clamp_lo, clamp_hi, scratch});
 }
 

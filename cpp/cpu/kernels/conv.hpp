@@ -1,4 +1,5 @@
-// 2-D convolution with fused bias, residual and clamp: planned once, run many times without allocating.
+// 2-D convolution with fused bias, residual and clamp: planned once, run many times without
+// allocating.
 #pragma once
 
 #include <cstddef>
@@ -19,8 +20,8 @@ struct ConvShape {
   std::int64_t groups = 1;
 };
 
-// Distance in elements between neighbours along each dimension. Any values are legal, zero and negative
-// included, as long as distinct elements of an output do not share an address.
+// Distance in elements between neighbours along each dimension. Any values are legal, zero and
+// negative included, as long as distinct elements of an output do not share an address.
 struct Strides4 {
   std::int64_t n = 0, c = 0, h = 0, w = 0;
 
@@ -39,8 +40,8 @@ struct ConvLayout {
 // y = clamp(conv(x, w) + bias + residual), rounded once from float32 to the storage type.
 class ConvPlan {
  public:
-  // Chooses algorithm and blocking. The pool must outlive the plan. Throws std::invalid_argument, naming
-  // the field, when the shape is not that of a convolution.
+  // Chooses algorithm and blocking. The pool must outlive the plan. Throws std::invalid_argument,
+  // naming the field, when the shape is not that of a convolution.
   ConvPlan(const ConvShape& shape, const ConvLayout& layout, DType dtype, ThreadPool& pool);
   ~ConvPlan();
   ConvPlan(ConvPlan&&) noexcept;
@@ -48,15 +49,15 @@ class ConvPlan {
 
   std::size_t packed_weights_bytes() const;
 
-  // `w` is [oc][kh][kw][ic / groups], contiguous, in the plan's dtype; `packed` is 64-byte aligned. The
-  // packed form holds for this plan's shape, dtype and instruction set only.
+  // `w` is [oc][kh][kw][ic / groups], contiguous, in the plan's dtype; `packed` is 64-byte aligned.
+  // The packed form holds for this plan's shape, dtype and instruction set only.
   void pack_weights(const void* w, void* packed) const;
 
   std::size_t scratch_bytes() const;
 
-  // bias: oc floats or null. residual: null or a tensor of y's shape in layout.residual; it may be y
-  // itself when the strides are equal. scratch: scratch_bytes() bytes, 64-byte aligned, not shared with a
-  // concurrent run. The clamp lets NaN through; (0, infinity) is relu.
+  // bias: oc floats or null. residual: null or a tensor of y's shape in layout.residual; it may be
+  // y itself when the strides are equal. scratch: scratch_bytes() bytes, 64-byte aligned, not
+  // shared with a concurrent run. The clamp lets NaN through; (0, infinity) is relu.
   void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
            float clamp_lo, float clamp_hi, void* scratch) const;
 

@@ -1,5 +1,5 @@
-// Depthwise convolution on channels-last input: every output pixel is a sum of tap pixels, channels across
-// vector lanes.
+// Depthwise convolution on channels-last input: every output pixel is a sum of tap pixels, channels
+// across vector lanes.
 #include <algorithm>
 
 #include "conv_impl.hpp"
@@ -17,14 +17,17 @@ class DepthwiseConv final : public ConvPlan::Impl {
     worker_bytes_ = tap_bytes_ + ldw_ * 4;
   }
 
-  std::size_t packed_weights_bytes() const override { return static_cast<std::size_t>(taps_ * ldw_ * 4); }
+  std::size_t packed_weights_bytes() const override {
+    return static_cast<std::size_t>(taps_ * ldw_ * 4);
+  }
 
   // [c][taps] to float32 [taps][c].
   void pack_weights(const void* w, void* packed) const override {
     auto* dst = static_cast<float*>(packed);
     std::fill(dst, dst + taps_ * ldw_, 0.0f);
     for (std::int64_t c = 0; c < p_.shape.oc; ++c) {
-      for (std::int64_t t = 0; t < taps_; ++t) dst[t * ldw_ + c] = load_scalar(p_.dtype, w, c * taps_ + t);
+      for (std::int64_t t = 0; t < taps_; ++t)
+        dst[t * ldw_ + c] = load_scalar(p_.dtype, w, c * taps_ + t);
     }
   }
 
@@ -35,7 +38,8 @@ class DepthwiseConv final : public ConvPlan::Impl {
   void run(const ConvArgs& args) const override {
     const std::int64_t oh = p_.shape.oh;
     p_.pool->parallel_for(p_.shape.n * oh, [&](std::int64_t task, int worker) {
-      run_row(args, task / oh, task % oh, static_cast<std::byte*>(args.scratch) + worker * worker_bytes_);
+      run_row(args, task / oh, task % oh,
+              static_cast<std::byte*>(args.scratch) + worker * worker_bytes_);
     });
   }
 
@@ -57,10 +61,11 @@ class DepthwiseConv final : public ConvPlan::Impl {
               inside ? element(args.x, p_.dtype, n * xs.n + y * xs.h + x * xs.w) : nullptr;
         }
       }
-      t.depthwise[static_cast<std::size_t>(p_.dtype)](taps, taps_, static_cast<const float*>(args.packed),
-                                                      ldw_, s.oc, sums);
+      t.depthwise[static_cast<std::size_t>(p_.dtype)](
+          taps, taps_, static_cast<const float*>(args.packed), ldw_, s.oc, sums);
       const std::int64_t y_offset = out.y_map.base + ox * out.y_map.inner_stride;
-      const std::int64_t residual_offset = out.residual_map.base + ox * out.residual_map.inner_stride;
+      const std::int64_t residual_offset =
+          out.residual_map.base + ox * out.residual_map.inner_stride;
       store_sums(t, sums, ldw_, 1, {&y_offset, &residual_offset}, 0, s.oc, out);
     }
   }

@@ -42,8 +42,10 @@ class ConvPlan::Impl {
   const std::string& name() const { return name_; }
 
  protected:
-  // Output rows of image n starting at output pixel row oy; `first_channel` is folded into the bases.
-  Output output_at(const ConvArgs& args, std::int64_t n, std::int64_t oy, std::int64_t first_channel) const;
+  // Output rows of image n starting at output pixel row oy; `first_channel` is folded into the
+  // bases.
+  Output output_at(const ConvArgs& args, std::int64_t n, std::int64_t oy,
+                   std::int64_t first_channel) const;
 
   ConvProblem p_;
   std::string name_;

@@ -1,8 +1,8 @@
 // Stride-1 3x3 convolution by Winograd's algorithm in float32: F(4x4) needs a quarter of the direct
 // method's multiplications, F(2x2) 4/9 of them with filters that are less than half as large.
 //
-// The error of float32 transforms stays well below the rounding of a float16 or bfloat16 result (tests
-// check it), so these dtypes use it and float32 does not.
+// The error of float32 transforms stays well below the rounding of a float16 or bfloat16 result
+// (tests check it), so these dtypes use it and float32 does not.
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -33,7 +33,8 @@ class WinogradConv final : public ConvPlan::Impl {
   }
   void pack_weights(const void* w, void* packed) const override;
   std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(zeros_bytes_ + v_blocks() * v_bytes_ + p_.pool->threads() * m_bytes_);
+    return static_cast<std::size_t>(zeros_bytes_ + v_blocks() * v_bytes_ +
+                                    p_.pool->threads() * m_bytes_);
   }
   void run(const ConvArgs& args) const override;
 
@@ -50,12 +51,14 @@ class WinogradConv final : public ConvPlan::Impl {
   TilePosition position(std::int64_t tile) const;
   void transform_filter(const void* w, std::int64_t o, std::int64_t i, std::int64_t panel_column,
                         float* panel) const;
-  void transform_input(const ConvArgs& args, const std::byte* zeros, std::int64_t first, std::int64_t last,
-                       float* v, std::int64_t v_tiles) const;
+  void transform_input(const ConvArgs& args, const std::byte* zeros, std::int64_t first,
+                       std::int64_t last, float* v, std::int64_t v_tiles) const;
   void multiply(const ConvArgs& args, const float* v, std::int64_t v_tiles, std::int64_t v_first,
                 std::int64_t first, std::int64_t last, std::int64_t panel, float* m) const;
-  void store_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel, const float* sums) const;
-  void recompute_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel, float* sums) const;
+  void store_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
+                  const float* sums) const;
+  void recompute_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
+                      float* sums) const;
 
   const WinogradKernels& kernels_;
   const GemmKernels& g_;
@@ -88,8 +91,8 @@ WinogradConv::WinogradConv(const ConvProblem& problem, int tile)
   const std::int64_t tile_bytes = frequencies_ * ldv_ * 4;
   const std::int64_t fit = std::max<std::int64_t>(1, cache_sizes().l2 / 3 / tile_bytes);
   tile_tasks_ = round_up(ceil_div(tiles_, fit), threads);
-  // When that leaves slivers, transform the input once for all and split the output channels instead:
-  // the filters are then the larger part and should pass through the caches only once.
+  // When that leaves slivers, transform the input once for all and split the output channels
+  // instead: the filters are then the larger part and should pass through the caches only once.
   shared_v_ = tiles_ / tile_tasks_ < g_.max_rows;
   if (shared_v_) {
     tile_tasks_ = ceil_div(tiles_, 8 * g_.max_rows);
@@ -105,8 +108,8 @@ WinogradConv::WinogradConv(const ConvProblem& problem, int tile)
   m_bytes_ = round_up((frequencies_ * tiles_per_task_ + kMaxTilePixels) * g_.nr * 4, 64);
 }
 
-void WinogradConv::transform_filter(const void* w, std::int64_t o, std::int64_t i, std::int64_t panel_column,
-                                    float* panel) const {
+void WinogradConv::transform_filter(const void* w, std::int64_t o, std::int64_t i,
+                                    std::int64_t panel_column, float* panel) const {
   const std::int64_t ic = p_.shape.ic;
   double g[3][3];
   for (int y = 0; y < 3; ++y) {
@@ -122,7 +125,8 @@ void WinogradConv::transform_filter(const void* w, std::int64_t o, std::int64_t 
       row[x] = transform[fy][0] * g[0][x] + transform[fy][1] * g[1][x] + transform[fy][2] * g[2][x];
     }
     for (int fx = 0; fx < in_; ++fx) {
-      const double u = transform[fx][0] * row[0] + transform[fx][1] * row[1] + transform[fx][2] * row[2];
+      const double u =
+          transform[fx][0] * row[0] + transform[fx][1] * row[1] + transform[fx][2] * row[2];
       panel[(fy * in_ + fx) * stride + i * g_.nr + panel_column] = static_cast<float>(u);
     }
   }
@@ -130,7 +134,8 @@ void WinogradConv::transform_filter(const void* w, std::int64_t o, std::int64_t 
 
 void WinogradConv::pack_weights(const void* w, void* packed) const {
   p_.pool->parallel_for(panels_, [&](std::int64_t panel, int) {
-    auto* dst = reinterpret_cast<float*>(static_cast<std::byte*>(packed) + panel * frequencies_ * panel_bytes_);
+    auto* dst = reinterpret_cast<float*>(static_cast<std::byte*>(packed) +
+                                         panel * frequencies_ * panel_bytes_);
     std::memset(dst, 0, static_cast<std::size_t>(frequencies_ * panel_bytes_));
     const std::int64_t first = panel * g_.nr;
     const std::int64_t last = std::min<std::int64_t>(first + g_.nr, p_.shape.oc);
@@ -139,7 +144,8 @@ void WinogradConv::pack_weights(const void* w, void* packed) const {
     }
   });
   // The plain weights too: recompute_tile needs them.
-  std::memcpy(static_cast<std::byte*>(packed) + filters_bytes_, w, static_cast<std::size_t>(weights_bytes()));
+  std::memcpy(static_cast<std::byte*>(packed) + filters_bytes_, w,
+              static_cast<std::size_t>(weights_bytes()));
 }
 
 WinogradConv::TilePosition WinogradConv::position(std::int64_t tile) const {
@@ -156,7 +162,8 @@ void WinogradConv::run(const ConvArgs& args) const {
     // A few tiles at a time: enough tasks to balance the threads.
     const std::int64_t step = std::max<std::int64_t>(1, tiles_ / (8 * p_.pool->threads()));
     p_.pool->parallel_for(ceil_div(tiles_, step), [&](std::int64_t task, int) {
-      transform_input(args, zeros, task * step, std::min(tiles_, (task + 1) * step), v + task * step * ldv_, tiles_);
+      transform_input(args, zeros, task * step, std::min(tiles_, (task + 1) * step),
+                      v + task * step * ldv_, tiles_);
     });
   }
   p_.pool->parallel_for(tile_tasks_ * panel_tasks_, [&](std::int64_t task, int worker) {
@@ -168,9 +175,10 @@ void WinogradConv::run(const ConvArgs& args) const {
       transform_input(args, zeros, first, last, task_v, tiles_per_task_);
     }
     const std::int64_t panel0 = task / tile_tasks_ * panels_per_task_;
-    for (std::int64_t panel = panel0; panel < std::min(panels_, panel0 + panels_per_task_); ++panel) {
-      multiply(args, task_v, shared_v_ ? tiles_ : tiles_per_task_, shared_v_ ? first : 0, first, last, panel,
-               reinterpret_cast<float*>(m + worker * m_bytes_));
+    for (std::int64_t panel = panel0; panel < std::min(panels_, panel0 + panels_per_task_);
+         ++panel) {
+      multiply(args, task_v, shared_v_ ? tiles_ : tiles_per_task_, shared_v_ ? first : 0, first,
+               last, panel, reinterpret_cast<float*>(m + worker * m_bytes_));
     }
   });
 }
@@ -197,19 +205,22 @@ void WinogradConv::transform_input(const ConvArgs& args, const std::byte* zeros,
   }
 }
 
-void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v_tiles, std::int64_t v_first,
-                            std::int64_t first, std::int64_t last, std::int64_t panel, float* m) const {
+void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v_tiles,
+                            std::int64_t v_first, std::int64_t first, std::int64_t last,
+                            std::int64_t panel, float* m) const {
   const std::int64_t rows = last - first;
   const std::int64_t blocks = ceil_div(rows, g_.max_rows);
   const std::int64_t start = 0;
-  const auto* filters = static_cast<const std::byte*>(args.packed) + panel * frequencies_ * panel_bytes_;
+  const auto* filters =
+      static_cast<const std::byte*>(args.packed) + panel * frequencies_ * panel_bytes_;
   for (std::int64_t f = 0; f < frequencies_; ++f) {
     const float* a = v + (f * v_tiles + v_first) * ldv_;
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t row = rows * b / blocks;
       const auto count = static_cast<std::size_t>(rows * (b + 1) / blocks - row);
       const TileA source{a + row * ldv_, ldv_, &start, 1, p_.shape.ic, 0};
-      g_.tile[count](source, filters + f * panel_bytes_, m + (f * tiles_per_task_ + row) * g_.nr, g_.nr);
+      g_.tile[count](source, filters + f * panel_bytes_, m + (f * tiles_per_task_ + row) * g_.nr,
+                     g_.nr);
     }
   }
   float* sums = m + frequencies_ * tiles_per_task_ * g_.nr;
@@ -245,12 +256,13 @@ void WinogradConv::store_tile(const ConvArgs& args, const TilePosition& at, std:
   }
   for (int y = 0; y < rows; ++y) {
     const int p = y * out_;
-    store_sums(*p_.kernels, sums + p * g_.nr, g_.nr, columns, {y_offsets + p, residual_offsets + p}, 0, n, out);
+    store_sums(*p_.kernels, sums + p * g_.nr, g_.nr, columns, {y_offsets + p, residual_offsets + p},
+               0, n, out);
   }
 }
 
-// A NaN or infinity in the input reaches all of a tile through the transforms, but only the windows that
-// contain it in a convolution: such a tile is summed up plainly.
+// A NaN or infinity in the input reaches all of a tile through the transforms, but only the windows
+// that contain it in a convolution: such a tile is summed up plainly.
 void WinogradConv::recompute_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
                                   float* sums) const {
   const ConvShape& s = p_.shape;

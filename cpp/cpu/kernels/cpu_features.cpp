@@ -18,7 +18,8 @@
 namespace npu::cpu {
 namespace {
 
-constexpr std::array<const char*, 5> kIsaNames = {"generic", "avx2", "avx512", "avx512_bf16", "amx"};
+constexpr std::array<const char*, 5> kIsaNames = {"generic", "avx2", "avx512", "avx512_bf16",
+                                                  "amx"};
 
 #if defined(__x86_64__)
 
@@ -71,7 +72,8 @@ Isa detect() {
   const bool avx2 = bit(leaf7.ebx, 5);
   if (!(fma && avx && f16c && avx2) || (state & kAvxState) != kAvxState) return Isa::generic;
 
-  const bool avx512 = bit(leaf7.ebx, 16) && bit(leaf7.ebx, 17) && bit(leaf7.ebx, 30) && bit(leaf7.ebx, 31);
+  const bool avx512 =
+      bit(leaf7.ebx, 16) && bit(leaf7.ebx, 17) && bit(leaf7.ebx, 30) && bit(leaf7.ebx, 31);
   if (!avx512 || (state & kAvx512State) != kAvx512State) return Isa::avx2;
 
   if (!bit(leaf7_1.eax, 5)) return Isa::avx512;

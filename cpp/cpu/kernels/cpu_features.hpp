@@ -1,4 +1,5 @@
-// Which instruction set the kernels use on this machine: detected once, narrowed by NPU_SIM_CPU_ISA.
+// Which instruction set the kernels use on this machine: detected once, narrowed by
+// NPU_SIM_CPU_ISA.
 #pragma once
 
 namespace npu::cpu {
@@ -9,8 +10,8 @@ enum class Isa { generic, avx2, avx512, avx512_bf16, amx };
 // Best instruction set that both the processor and the operating system support.
 Isa detect_isa();
 
-// detect_isa() lowered to what NPU_SIM_CPU_ISA (generic|avx2|avx512|avx512_bf16|amx) names. An unknown
-// name, or one that the machine lacks, leaves the detected set. Read anew on each call.
+// detect_isa() lowered to what NPU_SIM_CPU_ISA (generic|avx2|avx512|avx512_bf16|amx) names. An
+// unknown name, or one that the machine lacks, leaves the detected set. Read anew on each call.
 Isa active_isa();
 
 const char* isa_name(Isa isa);

@@ -1,6 +1,6 @@
 // Storage types of the CPU kernels and their exact scalar conversions to and from float32.
-// All of it is always_inline: these functions are used from files compiled for different instruction
-// sets, and a shared out-of-line copy could be one that this machine cannot run.
+// All of it is always_inline: these functions are used from files compiled for different
+// instruction sets, and a shared out-of-line copy could be one that this machine cannot run.
 #pragma once
 
 #include <bit>
@@ -29,8 +29,8 @@ constexpr const char* dtype_name(DType t) {
   return static_cast<std::uint16_t>((u & 0x7fffffffu) > 0x7f800000u ? nan : rounded);
 }
 
-// Branch-free so that loops over it vectorise. Multiplying by 2^112 moves the exponent and normalises
-// subnormals in one exact step; infinities and NaNs then need their exponent filled up.
+// Branch-free so that loops over it vectorise. Multiplying by 2^112 moves the exponent and
+// normalises subnormals in one exact step; infinities and NaNs then need their exponent filled up.
 [[gnu::always_inline]] inline float f16_to_f32(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t magnitude = static_cast<std::uint32_t>(h & 0x7fffu) << 13;
@@ -39,8 +39,8 @@ constexpr const char* dtype_name(DType t) {
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
 }
 
-// Round to nearest even. Results below the smallest normal are rounded by adding 0.5, whose last place
-// is worth exactly one float16 subnormal step.
+// Round to nearest even. Results below the smallest normal are rounded by adding 0.5, whose last
+// place is worth exactly one float16 subnormal step.
 [[gnu::always_inline]] inline std::uint16_t f32_to_f16(float f) {
   const auto u = std::bit_cast<std::uint32_t>(f);
   const std::uint32_t sign = (u >> 16) & 0x8000u;
@@ -59,16 +59,19 @@ constexpr const char* dtype_name(DType t) {
   return t == DType::f16 ? f16_to_f32(h) : bf16_to_f32(h);
 }
 
-[[gnu::always_inline]] inline void store_scalar(DType t, void* base, std::int64_t index, float value) {
+[[gnu::always_inline]] inline void store_scalar(DType t, void* base, std::int64_t index,
+                                                float value) {
   if (t == DType::f32) {
     static_cast<float*>(base)[index] = value;
   } else {
-    static_cast<std::uint16_t*>(base)[index] = t == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
+    static_cast<std::uint16_t*>(base)[index] =
+        t == DType::f16 ? f32_to_f16(value) : f32_to_bf16(value);
   }
 }
 
 // Byte address of element `index`, for code that handles the storage types alike.
-[[gnu::always_inline]] inline const std::byte* element(const void* base, DType t, std::int64_t index) {
+[[gnu::always_inline]] inline const std::byte* element(const void* base, DType t,
+                                                       std::int64_t index) {
   return static_cast<const std::byte*>(base) + index * static_cast<std::int64_t>(dtype_size(t));
 }
 [[gnu::always_inline]] inline std::byte* element(void* base, DType t, std::int64_t index) {
@@ -81,7 +84,11 @@ constexpr const char* dtype_name(DType t) {
   return v > hi ? hi : v;
 }
 
-[[gnu::always_inline]] constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
-[[gnu::always_inline]] constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) { return ceil_div(a, b) * b; }
+[[gnu::always_inline]] constexpr std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+[[gnu::always_inline]] constexpr std::int64_t round_up(std::int64_t a, std::int64_t b) {
+  return ceil_div(a, b) * b;
+}
 
 }  // namespace npu::cpu

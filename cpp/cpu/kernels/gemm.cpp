@@ -1,4 +1,5 @@
-// GemmPlan: a blocked product over packed panels, or dot products over weights read in place for few rows.
+// GemmPlan: a blocked product over packed panels, or dot products over weights read in place for
+// few rows.
 #include "gemm.hpp"
 
 #include <algorithm>
@@ -25,7 +26,8 @@ struct GemmArgs {
 
 class GemmPlan::Impl {
  public:
-  Impl(const GemmShape& shape, const GemmLayout& layout, DType dtype, WeightMode mode, ThreadPool& pool);
+  Impl(const GemmShape& shape, const GemmLayout& layout, DType dtype, WeightMode mode,
+       ThreadPool& pool);
 
   std::size_t packed_bytes() const {
     return mode_ == WeightMode::constant && !dots_ ? static_cast<std::size_t>(panels_bytes_) : 0;
@@ -40,10 +42,11 @@ class GemmPlan::Impl {
   void plan_dots();
   void run_panels(const GemmArgs& args) const;
   void run_dots(const GemmArgs& args) const;
-  void widen_rows(const WidenFn widen, const void* x, std::int64_t b, std::int64_t row, std::int64_t rows,
-                  std::byte* dst, std::int64_t ld, std::int64_t size, std::int64_t plane,
-                  std::int64_t k_padded, int planes) const;
-  Output output_at(const GemmArgs& args, std::int64_t b, std::int64_t row, std::int64_t column) const;
+  void widen_rows(const WidenFn widen, const void* x, std::int64_t b, std::int64_t row,
+                  std::int64_t rows, std::byte* dst, std::int64_t ld, std::int64_t size,
+                  std::int64_t plane, std::int64_t k_padded, int planes) const;
+  Output output_at(const GemmArgs& args, std::int64_t b, std::int64_t row,
+                   std::int64_t column) const;
 
   GemmShape s_;
   GemmLayout l_;
@@ -66,7 +69,8 @@ class GemmPlan::Impl {
 
 namespace {
 
-// Up to here the weights, read once per run, cost more than multiplying each of them a few times over.
+// Up to here the weights, read once per run, cost more than multiplying each of them a few times
+// over.
 constexpr std::int64_t kMaxDotRows = 4;
 
 }  // namespace
@@ -96,7 +100,8 @@ GemmPlan::Impl::Impl(const GemmShape& shape, const GemmLayout& layout, DType dty
 void GemmPlan::Impl::plan_dots() {
   ldx_ = odd_lines(std::max<std::int64_t>(1, s_.k), 4);
   // About 128 KiB of weights a task: enough to hide its start, little enough to balance threads.
-  const std::int64_t row_bytes = std::max<std::int64_t>(1, s_.k * static_cast<std::int64_t>(dtype_size(dtype_)));
+  const std::int64_t row_bytes =
+      std::max<std::int64_t>(1, s_.k * static_cast<std::int64_t>(dtype_size(dtype_)));
   columns_per_task_ = round_up(std::clamp<std::int64_t>(128 * 1024 / row_bytes, 8, 1024), 8);
   column_tasks_ = ceil_div(s_.n, columns_per_task_);
   scratch_bytes_ = s_.batch * s_.m * ldx_ * 4;
@@ -121,11 +126,13 @@ void GemmPlan::Impl::plan_panels() {
   b.tile_rows = g_.max_rows;
   b.lower_cost = 10.0 + static_cast<double>(row_bytes) / 20;
   b.product_cost = static_cast<double>(k_padded_ * g_.nr) / g_.macs_per_cycle;
-  b.panel_cost = static_cast<double>(panel_bytes_) / (panels_ * panel_bytes_ > caches.l2 / 2 ? 10.0 : 20.0);
+  b.panel_cost =
+      static_cast<double>(panel_bytes_) / (panels_ * panel_bytes_ > caches.l2 / 2 ? 10.0 : 20.0);
   tasks_ = choose_blocking(b);
   a_bytes_ = round_up((tasks_.max_units + g_.row_overread) * row_bytes, 64);
   worker_bytes_ = a_bytes_ + round_up(product_workspace_bytes(g_, tasks_.max_units, k_padded_), 64);
-  scratch_bytes_ = pool_.threads() * worker_bytes_ + (mode_ == WeightMode::activation ? panels_bytes_ : 0);
+  scratch_bytes_ =
+      pool_.threads() * worker_bytes_ + (mode_ == WeightMode::activation ? panels_bytes_ : 0);
 }
 
 void GemmPlan::Impl::pack(const void* w, std::byte* packed) const {
@@ -149,16 +156,23 @@ void GemmPlan::Impl::run(const GemmArgs& args) const {
 Output GemmPlan::Impl::output_at(const GemmArgs& args, std::int64_t b, std::int64_t row,
                                  std::int64_t column) const {
   const RowMap y{b * l_.y_b + row * l_.y_m + column * l_.y_n, s_.m, l_.y_m, 0, l_.y_n};
-  const RowMap r{b * l_.residual_b + row * l_.residual_m + column * l_.residual_n, s_.m, l_.residual_m, 0,
-                 l_.residual_n};
-  return Output{dtype_, args.bias != nullptr ? args.bias + column : nullptr, args.residual, args.y, y, r,
-                args.lo, args.hi};
+  const RowMap r{b * l_.residual_b + row * l_.residual_m + column * l_.residual_n, s_.m,
+                 l_.residual_m, 0, l_.residual_n};
+  return Output{dtype_,
+                args.bias != nullptr ? args.bias + column : nullptr,
+                args.residual,
+                args.y,
+                y,
+                r,
+                args.lo,
+                args.hi};
 }
 
 // Rows of x to dense rows of converted elements, zero from k to k_padded.
-void GemmPlan::Impl::widen_rows(const WidenFn widen, const void* x, std::int64_t b, std::int64_t row,
-                                std::int64_t rows, std::byte* dst, std::int64_t ld, std::int64_t size,
-                                std::int64_t plane, std::int64_t k_padded, int planes) const {
+void GemmPlan::Impl::widen_rows(const WidenFn widen, const void* x, std::int64_t b,
+                                std::int64_t row, std::int64_t rows, std::byte* dst,
+                                std::int64_t ld, std::int64_t size, std::int64_t plane,
+                                std::int64_t k_padded, int planes) const {
   const auto src_size = static_cast<std::int64_t>(dtype_size(dtype_));
   alignas(64) std::byte gathered[256 * 4];
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -177,7 +191,8 @@ void GemmPlan::Impl::widen_rows(const WidenFn widen, const void* x, std::int64_t
       }
     }
     for (int q = 0; q < planes; ++q) {
-      std::memset(d + q * plane + s_.k * size, 0, static_cast<std::size_t>((k_padded - s_.k) * size));
+      std::memset(d + q * plane + s_.k * size, 0,
+                  static_cast<std::size_t>((k_padded - s_.k) * size));
     }
   }
 }
@@ -224,7 +239,8 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
   const std::int64_t size = half_x ? 2 : 4;
   const WidenFn widen = half_x ? g_.widen : t_.widen_f32[d];
   for (std::int64_t b = 0; b < s_.batch; ++b) {
-    widen_rows(widen, args.x, b, 0, s_.m, args.scratch + b * s_.m * ldx_ * 4, ldx_, size, 0, s_.k, 1);
+    widen_rows(widen, args.x, b, 0, s_.m, args.scratch + b * s_.m * ldx_ * 4, ldx_, size, 0, s_.k,
+               1);
   }
   pool_.parallel_for(s_.batch * column_tasks_, [&](std::int64_t task, int) {
     constexpr std::int64_t kBlock = 8;
@@ -242,9 +258,11 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
       const std::int64_t n = std::min(kBlock, last - column);
       const std::byte* w = element(args.w, dtype_, b * l_.w_b + column * l_.w_n);
       for (std::int64_t i = 0; i < s_.m; ++i) {
-        t_.dot_rows[d](w, l_.w_n, x + i * ldx_ * size, s_.k, static_cast<int>(n), sums + i * kBlock);
+        t_.dot_rows[d](w, l_.w_n, x + i * ldx_ * size, s_.k, static_cast<int>(n),
+                       sums + i * kBlock);
       }
-      store_sums(t_, sums, kBlock, static_cast<int>(s_.m), {y_offsets, residual_offsets}, column, n, out);
+      store_sums(t_, sums, kBlock, static_cast<int>(s_.m), {y_offsets, residual_offsets}, column, n,
+                 out);
     }
   });
 }
@@ -265,7 +283,8 @@ const char* GemmPlan::algorithm() const { return impl_->name().c_str(); }
 
 void GemmPlan::run(const void* x, const void* w, const float* bias, const void* residual, void* y,
                    float clamp_lo, float clamp_hi, void* scratch) const {
-  impl_->run(GemmArgs{x, w, bias, residual, y, clamp_lo, clamp_hi, static_cast<std::byte*>(scratch)});
+  impl_->run(
+      GemmArgs{x, w, bias, residual, y, clamp_lo, clamp_hi, static_cast<std::byte*>(scratch)});
 }
 
 }  // namespace npu::cpu

@@ -23,7 +23,8 @@ struct GemmLayout {
   std::int64_t residual_b = 0, residual_m = 0, residual_n = 1;
 };
 
-// constant: w is known before the first run and may be packed. activation: w differs from run to run.
+// constant: w is known before the first run and may be packed. activation: w differs from run to
+// run.
 enum class WeightMode : std::uint8_t { constant, activation };
 
 class GemmPlan {
@@ -35,8 +36,8 @@ class GemmPlan {
   GemmPlan(GemmPlan&&) noexcept;
   GemmPlan& operator=(GemmPlan&&) noexcept;
 
-  // Zero when run() reads w where it is: in activation mode, and for so few rows that packing would only
-  // add memory traffic (a decode step streams its weights at memory bandwidth).
+  // Zero when run() reads w where it is: in activation mode, and for so few rows that packing would
+  // only add memory traffic (a decode step streams its weights at memory bandwidth).
   std::size_t packed_weights_bytes() const;
 
   // `w` follows the layout's strides; `packed` is 64-byte aligned. Does nothing when
@@ -45,8 +46,8 @@ class GemmPlan {
 
   std::size_t scratch_bytes() const;
 
-  // `w` is the packed form, or the weights themselves when packed_weights_bytes() is zero. bias: n floats
-  // or null; residual: null or [b,m,n]; scratch and clamp as in ConvPlan::run.
+  // `w` is the packed form, or the weights themselves when packed_weights_bytes() is zero. bias: n
+  // floats or null; residual: null or [b,m,n]; scratch and clamp as in ConvPlan::run.
   void run(const void* x, const void* w, const float* bias, const void* residual, void* y,
            float clamp_lo, float clamp_hi, void* scratch) const;
 

@@ -12,15 +12,17 @@ namespace npu::cpu {
 // How a weight panel is laid out. A panel holds `nr` output channels for all of K:
 //   f32, f16, bf16   [k][nr], widened to float32 as it is loaded
 //   bf16_pairs       [k / 2][nr][2], what dot-product instructions take
-//   f16_split        two bf16_pairs panels, one after the other: the high and low halves of each value
+//   f16_split        two bf16_pairs panels, one after the other: the high and low halves of each
+//   value
 enum class PanelFormat : std::uint8_t { f32, f16, bf16, bf16_pairs, f16_split };
 
 constexpr int kMaxRows = 32;
 constexpr int kMaxCols = 64;
 
-// A block of A. Row i's K values are `runs` runs of `run_k` contiguous elements, run r starting at element
-// i * lda + run_offsets[r]: one run for a plain matrix, one for each filter tap of a convolution that
-// reads its input in place. For f16_split, the low halves lie `plane` elements after the high ones.
+// A block of A. Row i's K values are `runs` runs of `run_k` contiguous elements, run r starting at
+// element i * lda + run_offsets[r]: one run for a plain matrix, one for each filter tap of a
+// convolution that reads its input in place. For f16_split, the low halves lie `plane` elements
+// after the high ones.
 struct TileA {
   const void* base;
   std::int64_t lda;
@@ -30,21 +32,23 @@ struct TileA {
   std::int64_t plane;
 };
 
-// c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. For f16_split the result may be NaN
-// where an operand is infinite. Up to row_overread rows past the last may be touched in a and in c.
+// c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. For f16_split the result may
+// be NaN where an operand is infinite. Up to row_overread rows past the last may be touched in a
+// and in c.
 using TileFn = void (*)(const TileA& a, const void* panel, float* c, std::int64_t ldc);
 
-// n contiguous elements of the storage type to the type of A; `low` receives the low halves of a split.
+// n contiguous elements of the storage type to the type of A; `low` receives the low halves of a
+// split.
 using WidenFn = void (*)(const void* src, std::int64_t n, void* dst, void* low);
 
 struct GemmKernels {
   PanelFormat format;
-  int max_rows;       // tile[1..max_rows] exist
-  int nr;             // columns of a panel
-  int k_unit;         // K is padded with zeros to a multiple of this
-  int row_overread;   // how many rows past its last a tile may touch
-  int a_size;         // bytes per element of packed A: 4 float32, 2 bfloat16
-  int a_planes;       // 2 when A is split into high and low halves
+  int max_rows;           // tile[1..max_rows] exist
+  int nr;                 // columns of a panel
+  int k_unit;             // K is padded with zeros to a multiple of this
+  int row_overread;       // how many rows past its last a tile may touch
+  int a_size;             // bytes per element of packed A: 4 float32, 2 bfloat16
+  int a_planes;           // 2 when A is split into high and low halves
   double macs_per_cycle;  // against which other costs are weighed when work is split
   WidenFn widen;
   TileFn tile[kMaxRows + 1];
@@ -76,12 +80,13 @@ using DepthwiseFn = void (*)(const void* const* taps, std::int64_t n_taps, const
 // acc[c] = max(acc[c], x[c]), NaN winning, or acc[c] += x[c], over contiguous channels.
 using AccumulateFn = void (*)(float* acc, const void* x, std::int64_t c);
 
-// Winograd transforms of 3x3 filters, F(2x2) and F(4x4): an output tile of 2 or 4 pixels a side from an
-// input tile of 4 or 6. Channels are contiguous.
-// in: input-tile pixels of c storage-type channels, row by row -> v[f * ldv + channel], float32.
-using WinogradInputFn = void (*)(const void* const* pixels, std::int64_t c, float* v, std::int64_t ldv);
-// m[f * ldm + j], j < n (a multiple of the vector width) -> sums[p * n + j], p the output pixels row by
-// row. False when a sum is not finite, which the transforms may have spread over the tile.
+// Winograd transforms of 3x3 filters, F(2x2) and F(4x4): an output tile of 2 or 4 pixels a side
+// from an input tile of 4 or 6. Channels are contiguous. in: input-tile pixels of c storage-type
+// channels, row by row -> v[f * ldv + channel], float32.
+using WinogradInputFn = void (*)(const void* const* pixels, std::int64_t c, float* v,
+                                 std::int64_t ldv);
+// m[f * ldm + j], j < n (a multiple of the vector width) -> sums[p * n + j], p the output pixels
+// row by row. False when a sum is not finite, which the transforms may have spread over the tile.
 using WinogradOutputFn = bool (*)(const float* m, std::int64_t ldm, std::int64_t n, float* sums);
 
 struct WinogradKernels {
@@ -91,18 +96,18 @@ struct WinogradKernels {
 
 struct KernelTable {
   Isa isa;
-  GemmKernels gemm[3];         // by DType
-  GemmKernels gemm_f32;        // float32 A and panels, whatever the storage type
-  bool dot_x_bf16;             // dot_rows[bf16] takes x as bfloat16
+  GemmKernels gemm[3];   // by DType
+  GemmKernels gemm_f32;  // float32 A and panels, whatever the storage type
+  bool dot_x_bf16;       // dot_rows[bf16] takes x as bfloat16
   StoreTileFn store_tile[3];
   AllFiniteFn all_finite;
-  WidenFn widen_f32[3];        // storage type to float32
+  WidenFn widen_f32[3];  // storage type to float32
   DotRowsFn dot_rows[3];
   DepthwiseFn depthwise[3];
   AccumulateFn accumulate_max[3];
   AccumulateFn accumulate_sum[3];
   WinogradKernels winograd_f2, winograd_f4;
-  void (*enter)();             // around each task: AMX loads and releases its tile configuration
+  void (*enter)();  // around each task: AMX loads and releases its tile configuration
   void (*leave)();
 };
 

@@ -13,11 +13,12 @@ namespace {
 constexpr int kTileRows = 16;
 constexpr int kBlockRows = 32;
 constexpr int kBlockCols = 32;
-constexpr int kStep = 32;                  // bfloat16 values of K in a tile row
-constexpr std::int64_t kPairRow = 128;     // bytes of a panel row: 32 columns of pairs
+constexpr int kStep = 32;               // bfloat16 values of K in a tile row
+constexpr std::int64_t kPairRow = 128;  // bytes of a panel row: 32 columns of pairs
 constexpr std::int64_t kPrefetchBytes = 8 * kTileRows * kPairRow;
 
-// Tiles 0-3 hold sums, 4 and 5 rows of A, 6 and 7 columns of the panel; all are 16 rows of 64 bytes.
+// Tiles 0-3 hold sums, 4 and 5 rows of A, 6 and 7 columns of the panel; all are 16 rows of 64
+// bytes.
 struct alignas(64) TileConfig {
   std::uint8_t palette = 1;
   std::uint8_t start_row = 0;
@@ -132,8 +133,8 @@ void gemm_block_split(const TileA& a, const void* panel, float* c, std::int64_t 
   store_sums<Tall>(c, ldc);
 }
 
-// Sixteen float16 values to the bfloat16 nearest to each and the bfloat16 that is the exact rest. An
-// infinity or NaN has no rest.
+// Sixteen float16 values to the bfloat16 nearest to each and the bfloat16 that is the exact rest.
+// An infinity or NaN has no rest.
 void split(__m256i h, __m256i& high, __m256i& low) {
   const __m512 v = Avx512Vec::widen<DType::f16>(h);
   high = Avx512Vec::narrow<DType::bf16>(v);
@@ -168,7 +169,8 @@ void use_blocks(GemmKernels& g, TileFn low_block, TileFn tall_block) {
   g.k_unit = kStep;
   g.row_overread = kBlockRows - 1;
   g.a_size = 2;
-  for (int rows = 1; rows <= kBlockRows; ++rows) g.tile[rows] = rows <= kTileRows ? low_block : tall_block;
+  for (int rows = 1; rows <= kBlockRows; ++rows)
+    g.tile[rows] = rows <= kTileRows ? low_block : tall_block;
 }
 
 KernelTable make_table() {

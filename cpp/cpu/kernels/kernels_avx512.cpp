@@ -1,4 +1,5 @@
-// Kernels for AVX-512: float32 arithmetic; halves are widened in registers, off the multipliers' ports.
+// Kernels for AVX-512: float32 arithmetic; halves are widened in registers, off the multipliers'
+// ports.
 #include "simd_avx512.hpp"
 #include "simd_kernels.hpp"
 #include "simd_winograd.hpp"
@@ -6,8 +7,8 @@
 namespace npu::cpu {
 namespace {
 
-// 28 sums, two weights and one broadcast fill 31 of the 32 registers; 14 rows divide the widths 56, 28
-// and 14 of the usual networks.
+// 28 sums, two weights and one broadcast fill 31 of the 32 registers; 14 rows divide the widths 56,
+// 28 and 14 of the usual networks.
 constexpr int kRows = 14;
 constexpr int kVecs = 2;
 

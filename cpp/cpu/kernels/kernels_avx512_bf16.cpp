@@ -1,4 +1,5 @@
-// Kernels for AVX512_BF16: bfloat16 products two at a time into float32 sums; the rest is AVX-512's.
+// Kernels for AVX512_BF16: bfloat16 products two at a time into float32 sums; the rest is
+// AVX-512's.
 #include <immintrin.h>
 
 #include <utility>
@@ -68,8 +69,8 @@ void copy_row(const void* src, std::int64_t n, void* dst, void* /*low*/) {
 
 // Products of w's rows with a bfloat16 x; two sums a row hide the instruction's latency.
 template <int Rows>
-void dot_block_pairs(const std::uint16_t* w, std::int64_t ldw, const std::uint16_t* x, std::int64_t k,
-                     float* out) {
+void dot_block_pairs(const std::uint16_t* w, std::int64_t ldw, const std::uint16_t* x,
+                     std::int64_t k, float* out) {
   __m512 acc[Rows][2];
   for (int j = 0; j < Rows; ++j) acc[j][0] = acc[j][1] = _mm512_setzero_ps();
   std::int64_t i = 0;
@@ -79,20 +80,23 @@ void dot_block_pairs(const std::uint16_t* w, std::int64_t ldw, const std::uint16
 #pragma GCC unroll 8
     for (int j = 0; j < Rows; ++j) {
       acc[j][0] = _mm512_dpbf16_ps(acc[j][0], as_bf16(_mm512_loadu_si512(w + j * ldw + i)), x0);
-      acc[j][1] = _mm512_dpbf16_ps(acc[j][1], as_bf16(_mm512_loadu_si512(w + j * ldw + i + 32)), x1);
+      acc[j][1] =
+          _mm512_dpbf16_ps(acc[j][1], as_bf16(_mm512_loadu_si512(w + j * ldw + i + 32)), x1);
     }
   }
   for (; i < k; i += 32) {
     const auto mask = static_cast<__mmask32>(k - i >= 32 ? ~0u : (1u << (k - i)) - 1u);
     const __m512bh x0 = as_bf16(_mm512_maskz_loadu_epi16(mask, x + i));
     for (int j = 0; j < Rows; ++j) {
-      acc[j][0] = _mm512_dpbf16_ps(acc[j][0], as_bf16(_mm512_maskz_loadu_epi16(mask, w + j * ldw + i)), x0);
+      acc[j][0] =
+          _mm512_dpbf16_ps(acc[j][0], as_bf16(_mm512_maskz_loadu_epi16(mask, w + j * ldw + i)), x0);
     }
   }
   for (int j = 0; j < Rows; ++j) out[j] = _mm512_reduce_add_ps(_mm512_add_ps(acc[j][0], acc[j][1]));
 }
 
-void dot_rows_pairs(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows, float* out) {
+void dot_rows_pairs(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows,
+                    float* out) {
   const auto* p = static_cast<const std::uint16_t*>(w);
   const auto* xh = static_cast<const std::uint16_t*>(x);
   int j = 0;

@@ -6,8 +6,8 @@
 namespace npu::cpu {
 namespace {
 
-// Tile shape by the number of vector registers: 32 on arm64, 16 on x86-64. Panels are float32 whatever
-// the storage type, because widening halves in software inside the loop would dominate it.
+// Tile shape by the number of vector registers: 32 on arm64, 16 on x86-64. Panels are float32
+// whatever the storage type, because widening halves in software inside the loop would dominate it.
 #if defined(__aarch64__)
 constexpr int kRows = 6;
 constexpr int kVecs = 4;

@@ -6,8 +6,8 @@
 namespace npu::cpu {
 namespace {
 
-// A half-precision panel that several row tiles use is widened once, as long as the result fits L2 beside
-// the rows: widening inside the inner loop costs about 6%.
+// A half-precision panel that several row tiles use is widened once, as long as the result fits L2
+// beside the rows: widening inside the inner loop costs about 6%.
 constexpr std::int64_t kMaxWidePanelBytes = 320 * 1024;
 constexpr std::int64_t kMinWideTiles = 3;
 
@@ -32,9 +32,10 @@ void store_strided(const float* sums, std::int64_t ld, int rows, const RowOffset
   }
 }
 
-// Split float16 turns infinity * w into NaN where w has no low half (infinity * 0): a tile with a sum that
-// is not finite is summed up plainly.
-void recompute_split_tile(const GemmKernels& g, const TileA& a, int rows, const void* panel, float* sums) {
+// Split float16 turns infinity * w into NaN where w has no low half (infinity * 0): a tile with a
+// sum that is not finite is summed up plainly.
+void recompute_split_tile(const GemmKernels& g, const TileA& a, int rows, const void* panel,
+                          float* sums) {
   const std::int64_t k = a.runs * a.run_k;
   const auto* high = static_cast<const std::uint16_t*>(panel);
   const std::uint16_t* low = high + k * g.nr;
@@ -45,15 +46,16 @@ void recompute_split_tile(const GemmKernels& g, const TileA& a, int rows, const 
         const auto* x = static_cast<const std::uint16_t*>(a.base) + i * a.lda +
                         a.run_offsets[kk / a.run_k] + kk % a.run_k;
         const std::int64_t at = (kk / 2 * g.nr + j) * 2 + kk % 2;
-        sum += (bf16_to_f32(x[0]) + bf16_to_f32(x[a.plane])) * (bf16_to_f32(high[at]) + bf16_to_f32(low[at]));
+        sum += (bf16_to_f32(x[0]) + bf16_to_f32(x[a.plane])) *
+               (bf16_to_f32(high[at]) + bf16_to_f32(low[at]));
       }
       sums[i * g.nr + j] = sum;
     }
   }
 }
 
-// Requests the lines that the epilogue will touch, so that they arrive while the tile is summed up: rows are
-// far apart, which the hardware does not foresee.
+// Requests the lines that the epilogue will touch, so that they arrive while the tile is summed up:
+// rows are far apart, which the hardware does not foresee.
 void prefetch_rows(const Output& out, const RowOffsets& offsets, int rows, std::int64_t column) {
   for (int i = 0; i < rows; ++i) {
     __builtin_prefetch(element(out.y, out.dtype, offsets.y[i] + column), 1);
@@ -100,7 +102,8 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
   out.residual_map.offsets(all_rows, residual_offsets);
   auto* wide = reinterpret_cast<float*>(block.workspace + round_up(2 * all_rows * 8, 64));
   const bool widen = widens_panels(gemm, all_rows, k);
-  const auto panel_type = static_cast<std::size_t>(gemm.format == PanelFormat::f16 ? DType::f16 : DType::bf16);
+  const auto panel_type =
+      static_cast<std::size_t>(gemm.format == PanelFormat::f16 ? DType::f16 : DType::bf16);
   const TileFn* tile = widen ? table.gemm_f32.tile : gemm.tile;
 
   // Equal tiles rather than full ones and a sliver: a tile's cost per row rises as it gets smaller.
@@ -117,7 +120,8 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
       const std::int64_t row = block.segment_rows * (t % tiles) / tiles;
       const auto rows = static_cast<int>(block.segment_rows * (t % tiles + 1) / tiles - row);
       TileA a = block.source;
-      a.base = static_cast<const std::byte*>(a.base) + (segment * block.segment_stride + row * a.lda) * gemm.a_size;
+      a.base = static_cast<const std::byte*>(a.base) +
+               (segment * block.segment_stride + row * a.lda) * gemm.a_size;
       const std::int64_t first = segment * block.segment_rows + row;
       const RowOffsets offsets{y_offsets + first, residual_offsets + first};
       prefetch_rows(out, offsets, rows, column);

@@ -1,4 +1,5 @@
-// A block of packed rows times a range of weight panels, with the epilogue: the core of conv and GEMM.
+// A block of packed rows times a range of weight panels, with the epilogue: the core of conv and
+// GEMM.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +10,8 @@
 
 namespace npu::cpu {
 
-// Where the rows of a block live in a tensor: they come in runs of `inner` (pixels of an image row).
+// Where the rows of a block live in a tensor: they come in runs of `inner` (pixels of an image
+// row).
 struct RowMap {
   std::int64_t base = 0, inner = 1, inner_stride = 0, outer_stride = 0;
   std::int64_t channel_stride = 1;
@@ -36,15 +38,16 @@ struct RowOffsets {
   const std::int64_t* residual;
 };
 
-// Rows of A at `source.lda` within a segment; segments are `segment_stride` elements apart. A packed block
-// is one segment; a convolution that reads its input in place has one for each row of output pixels.
+// Rows of A at `source.lda` within a segment; segments are `segment_stride` elements apart. A
+// packed block is one segment; a convolution that reads its input in place has one for each row of
+// output pixels.
 struct PanelBlock {
   TileA source;
   std::int64_t segments, segment_rows, segment_stride;
   const std::byte* panels;
   std::int64_t panel_bytes;
-  std::int64_t columns;   // of all the panels given
-  std::byte* workspace;   // product_workspace_bytes(gemm, all rows, k)
+  std::int64_t columns;  // of all the panels given
+  std::byte* workspace;  // product_workspace_bytes(gemm, all rows, k)
 };
 
 std::int64_t product_workspace_bytes(const GemmKernels& gemm, std::int64_t rows, std::int64_t k);
@@ -52,7 +55,8 @@ std::int64_t product_workspace_bytes(const GemmKernels& gemm, std::int64_t rows,
 void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const PanelBlock& block,
                      const Output& out);
 
-// Writes `rows` rows (at most kMaxRows) x columns [column, column + n) of finished sums to the output.
+// Writes `rows` rows (at most kMaxRows) x columns [column, column + n) of finished sums to the
+// output.
 void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, int rows,
                 const RowOffsets& offsets, std::int64_t column, std::int64_t n, const Output& out);
 

@@ -18,7 +18,8 @@ struct WeightView {
 
 std::int64_t panel_bytes(const GemmKernels& g, std::int64_t k_padded);
 
-// Fills one panel with columns [n0, n0 + columns) of w; the rest of the panel, in n and in k, is zero.
+// Fills one panel with columns [n0, n0 + columns) of w; the rest of the panel, in n and in k, is
+// zero.
 void pack_panel(const GemmKernels& g, const WeightView& w, std::int64_t n0, std::int64_t columns,
                 std::int64_t k, std::int64_t k_padded, void* panel);
 

@@ -1,5 +1,5 @@
-// Pooling: each output pixel accumulates its window's pixels, channels across vector lanes where they are
-// contiguous.
+// Pooling: each output pixel accumulates its window's pixels, channels across vector lanes where
+// they are contiguous.
 #include "pool.hpp"
 
 #include <algorithm>
@@ -40,8 +40,9 @@ struct PoolProblem {
 };
 
 // Channels [c0, c0 + channels) of one output pixel.
-void pool_pixel(const PoolProblem& p, const KernelTable& t, bool is_max, const Window& w, std::int64_t n,
-                std::int64_t oy, std::int64_t ox, std::int64_t c0, std::int64_t channels) {
+void pool_pixel(const PoolProblem& p, const KernelTable& t, bool is_max, const Window& w,
+                std::int64_t n, std::int64_t oy, std::int64_t ox, std::int64_t c0,
+                std::int64_t channels) {
   constexpr float kInf = std::numeric_limits<float>::infinity();
   alignas(64) float acc[256];
   const auto d = static_cast<std::size_t>(p.dtype);
@@ -87,15 +88,17 @@ void pool_all(const PoolProblem& p, bool is_max, ThreadPool& pool, GetWindow win
 }
 
 void check(const PoolShape& s) {
-  const bool ok = s.n >= 0 && s.c >= 0 && s.ih >= 0 && s.iw >= 0 && s.oh >= 0 && s.ow >= 0 && s.kh > 0 &&
-                  s.kw > 0 && s.stride_h > 0 && s.stride_w > 0 && s.dilation_h > 0 && s.dilation_w > 0;
-  if (!ok) throw std::invalid_argument("pooling: negative size, or window, stride or dilation below 1");
+  const bool ok = s.n >= 0 && s.c >= 0 && s.ih >= 0 && s.iw >= 0 && s.oh >= 0 && s.ow >= 0 &&
+                  s.kh > 0 && s.kw > 0 && s.stride_h > 0 && s.stride_w > 0 && s.dilation_h > 0 &&
+                  s.dilation_w > 0;
+  if (!ok)
+    throw std::invalid_argument("pooling: negative size, or window, stride or dilation below 1");
 }
 
 }  // namespace
 
-void max_pool2d(const PoolShape& s, DType dtype, const Strides4& xs, const Strides4& ys, const void* x,
-                void* y, ThreadPool& pool) {
+void max_pool2d(const PoolShape& s, DType dtype, const Strides4& xs, const Strides4& ys,
+                const void* x, void* y, ThreadPool& pool) {
   check(s);
   pool_all({s, dtype, xs, ys, x, y}, true, pool, [&](std::int64_t oy, std::int64_t ox) {
     return Window{clip(oy * s.stride_h - s.pad_top, s.kh, s.dilation_h, s.ih),

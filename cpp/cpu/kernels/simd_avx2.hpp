@@ -80,7 +80,8 @@ struct Avx2Vec {
   template <DType D>
   static __m128i narrow(Reg v) {
     if constexpr (D == DType::f16) return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    // Round to nearest even by adding half a unit, or slightly less; NaNs keep their upper half, made quiet.
+    // Round to nearest even by adding half a unit, or slightly less; NaNs keep their upper half,
+    // made quiet.
     const __m256i u = _mm256_castps_si256(v);
     const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(u, 16), _mm256_set1_epi32(1));
     const __m256i half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));

@@ -22,7 +22,8 @@ struct Avx512Vec {
   // min and max return their second operand when either is NaN.
   static Reg clamp(Reg v, Reg lo, Reg hi) { return _mm512_min_ps(hi, _mm512_max_ps(lo, v)); }
   static Reg max_nan(Reg acc, Reg x) {
-    return _mm512_mask_mov_ps(_mm512_max_ps(acc, x), _mm512_cmp_ps_mask(acc, acc, _CMP_UNORD_Q), acc);
+    return _mm512_mask_mov_ps(_mm512_max_ps(acc, x), _mm512_cmp_ps_mask(acc, acc, _CMP_UNORD_Q),
+                              acc);
   }
   static float sum(Reg v) { return _mm512_reduce_add_ps(v); }
 
@@ -69,8 +70,8 @@ struct Avx512Vec {
   template <DType D>
   static __m256i narrow(Reg v) {
     if constexpr (D == DType::f16) return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-    // Round to nearest even by adding half a unit, or slightly less; NaNs keep their upper half, made quiet.
-    // (The bfloat16 instruction would flush subnormals.)
+    // Round to nearest even by adding half a unit, or slightly less; NaNs keep their upper half,
+    // made quiet. (The bfloat16 instruction would flush subnormals.)
     const __m512i u = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), _mm512_set1_epi32(1));
     const __m512i half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));

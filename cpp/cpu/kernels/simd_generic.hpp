@@ -1,4 +1,5 @@
-// Four floats at a time with compiler vector extensions: the portable stand-in for an instruction set.
+// Four floats at a time with compiler vector extensions: the portable stand-in for an instruction
+// set.
 #pragma once
 
 #include <cstdint>

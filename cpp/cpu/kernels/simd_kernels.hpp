@@ -1,5 +1,6 @@
-// The inner loops, written once over a vector type V; each instruction set instantiates them in its file.
-// V supplies Reg, width, arithmetic, and loads and stores that convert from and to the storage types.
+// The inner loops, written once over a vector type V; each instruction set instantiates them in its
+// file. V supplies Reg, width, arithmetic, and loads and stores that convert from and to the
+// storage types.
 #pragma once
 
 #include <cstddef>
@@ -46,7 +47,8 @@ void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 8
-    for (int j = 0; j < Vecs; ++j) V::template store<DType::f32>(c + i * ldc + j * V::width, acc[i][j]);
+    for (int j = 0; j < Vecs; ++j)
+      V::template store<DType::f32>(c + i * ldc + j * V::width, acc[i][j]);
   }
 }
 
@@ -64,7 +66,8 @@ void widen_row(const void* src, std::int64_t n, void* dst, void* /*low*/) {
   for (; i + V::width <= n; i += V::width) {
     V::template store<DType::f32>(d + i, V::template load<D>(s + i * kSize));
   }
-  if (i < n) V::template store_n<DType::f32>(d + i, V::template load_n<D>(s + i * kSize, n - i), n - i);
+  if (i < n)
+    V::template store_n<DType::f32>(d + i, V::template load_n<D>(s + i * kSize, n - i), n - i);
 }
 
 template <class V, DType D>
@@ -77,12 +80,14 @@ void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, co
     const bool full = m == V::width;
     typename V::Reg bias = V::zero();
     if (st.bias != nullptr) {
-      bias = full ? V::template load<DType::f32>(st.bias + j) : V::template load_n<DType::f32>(st.bias + j, m);
+      bias = full ? V::template load<DType::f32>(st.bias + j)
+                  : V::template load_n<DType::f32>(st.bias + j, m);
     }
     for (int i = 0; i < rows; ++i) {
       const float* s = sums + i * ld + j;
       auto* y = static_cast<std::byte*>(st.y[i]) + j * kSize;
-      typename V::Reg v = full ? V::template load<DType::f32>(s) : V::template load_n<DType::f32>(s, m);
+      typename V::Reg v =
+          full ? V::template load<DType::f32>(s) : V::template load_n<DType::f32>(s, m);
       v = V::add(v, bias);
       if (st.residual != nullptr) {
         const std::byte* r = static_cast<const std::byte*>(st.residual[i]) + j * kSize;
@@ -103,14 +108,16 @@ template <class V>
 bool all_finite(const float* v, std::int64_t n) {
   typename V::Reg nan = V::zero();
   std::int64_t i = 0;
-  for (; i + V::width <= n; i += V::width) nan = V::fma(V::template load<DType::f32>(v + i), V::zero(), nan);
+  for (; i + V::width <= n; i += V::width)
+    nan = V::fma(V::template load<DType::f32>(v + i), V::zero(), nan);
   if (i < n) nan = V::fma(V::template load_n<DType::f32>(v + i, n - i), V::zero(), nan);
   return V::sum(nan) == 0.0f;
 }
 
 // Rows of w times one vector; two partial sums a row hide the latency of the additions.
 template <class V, DType D, int Rows>
-void dot_block(const std::byte* w, std::int64_t row_bytes, const float* x, std::int64_t k, float* out) {
+void dot_block(const std::byte* w, std::int64_t row_bytes, const float* x, std::int64_t k,
+               float* out) {
   constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
   typename V::Reg acc[Rows][2];
   for (int j = 0; j < Rows; ++j) acc[j][0] = acc[j][1] = V::zero();
@@ -136,7 +143,8 @@ void dot_block(const std::byte* w, std::int64_t row_bytes, const float* x, std::
 }
 
 template <class V, DType D>
-void dot_rows(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows, float* out) {
+void dot_rows(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows,
+              float* out) {
   const std::int64_t row_bytes = ldw * static_cast<std::int64_t>(dtype_size(D));
   const auto* p = static_cast<const std::byte*>(w);
   const auto* xf = static_cast<const float*>(x);
@@ -157,8 +165,8 @@ void depthwise_pixel(const void* const* taps, std::int64_t n_taps, const float* 
       const std::byte* x = static_cast<const std::byte*>(taps[t]) + i * kSize;
       acc = n == V::width
                 ? V::fma(V::template load<D>(x), V::template load<DType::f32>(w + t * ldw + i), acc)
-                : V::fma(V::template load_n<D>(x, n), V::template load_n<DType::f32>(w + t * ldw + i, n),
-                         acc);
+                : V::fma(V::template load_n<D>(x, n),
+                         V::template load_n<DType::f32>(w + t * ldw + i, n), acc);
     }
     V::template store_n<DType::f32>(sums + i, acc, n);
   }
@@ -183,15 +191,17 @@ void accumulate(float* acc, const void* x, std::int64_t c) {
   const auto* p = static_cast<const std::byte*>(x);
   std::int64_t i = 0;
   for (; i + V::width <= c; i += V::width) {
-    V::template store<DType::f32>(acc + i, Op::template apply<V>(V::template load<DType::f32>(acc + i),
-                                                                V::template load<D>(p + i * kSize)));
+    V::template store<DType::f32>(acc + i,
+                                  Op::template apply<V>(V::template load<DType::f32>(acc + i),
+                                                        V::template load<D>(p + i * kSize)));
   }
   if (i < c) {
     const std::int64_t n = c - i;
-    V::template store_n<DType::f32>(acc + i,
-                                    Op::template apply<V>(V::template load_n<DType::f32>(acc + i, n),
-                                                          V::template load_n<D>(p + i * kSize, n)),
-                                    n);
+    V::template store_n<DType::f32>(
+        acc + i,
+        Op::template apply<V>(V::template load_n<DType::f32>(acc + i, n),
+                              V::template load_n<D>(p + i * kSize, n)),
+        n);
   }
 }
 

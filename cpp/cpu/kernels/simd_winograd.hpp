@@ -1,5 +1,5 @@
-// Winograd transforms F(2x2, 3x3) and F(4x4, 3x3) over a vector type V (see simd_kernels.hpp), channels
-// across lanes. Interpolation points are 0, 1, -1, infinity and for F(4x4) also 2 and -2.
+// Winograd transforms F(2x2, 3x3) and F(4x4, 3x3) over a vector type V (see simd_kernels.hpp),
+// channels across lanes. Interpolation points are 0, 1, -1, infinity and for F(4x4) also 2 and -2.
 #pragma once
 
 #include <cstdint>
@@ -105,7 +105,8 @@ bool winograd_output(const float* m, std::int64_t ldm, std::int64_t n, float* su
     for (int x = 0; x < kIn; ++x) {
       Reg d[kIn];
 #pragma GCC unroll 6
-      for (int y = 0; y < kIn; ++y) d[y] = V::template load<DType::f32>(m + (y * kIn + x) * ldm + i);
+      for (int y = 0; y < kIn; ++y)
+        d[y] = V::template load<DType::f32>(m + (y * kIn + x) * ldm + i);
       F::output(d, half + x, kIn);
     }
     for (int y = 0; y < kOut; ++y) {

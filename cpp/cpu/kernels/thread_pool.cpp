@@ -1,4 +1,5 @@
-// Fork-join over a shared task counter: workers spin briefly for the next job, then park on a futex.
+// Fork-join over a shared task counter: workers spin briefly for the next job, then park on a
+// futex.
 #include "thread_pool.hpp"
 
 #include <algorithm>
@@ -11,8 +12,8 @@
 namespace npu::cpu {
 namespace {
 
-// Long enough to bridge the gap between two layers of a network, short enough to leave the processor to
-// others soon after a run.
+// Long enough to bridge the gap between two layers of a network, short enough to leave the
+// processor to others soon after a run.
 constexpr int kSpins = 1000;
 
 void cpu_relax() {
@@ -80,7 +81,8 @@ void ThreadPool::parallel_for(std::int64_t n_tasks, Task fn) {
   next_.store(0, std::memory_order_relaxed);
   gate_.store(0, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_seq_cst);
-  // A worker counts itself a sleeper before it re-reads epoch_, so one of the two sides sees the other.
+  // A worker counts itself a sleeper before it re-reads epoch_, so one of the two sides sees the
+  // other.
   if (const int asleep = sleepers_.load(std::memory_order_seq_cst); asleep > 0) {
     if (n_tasks > asleep) {
       epoch_.notify_all();

@@ -35,8 +35,8 @@ class FunctionRef<R(Args...)> {
 
 class ThreadPool {
  public:
-  // `threads` counts the calling thread; 0 takes NPU_SIM_NUM_THREADS, else the CPUs that the process's
-  // affinity mask allows.
+  // `threads` counts the calling thread; 0 takes NPU_SIM_NUM_THREADS, else the CPUs that the
+  // process's affinity mask allows.
   explicit ThreadPool(int threads = 0);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -47,10 +47,11 @@ class ThreadPool {
 
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
-  // Calls fn(task, worker) for every task in [0, n_tasks) and returns when all are done. `worker` is in
-  // [0, threads()) and no two tasks of one call run at once under the same number, so it may index
-  // per-thread scratch. Tasks are handed out in ascending order, one at a time. fn must not throw.
-  // When another thread is using the pool (or fn itself calls it), the caller runs its tasks alone.
+  // Calls fn(task, worker) for every task in [0, n_tasks) and returns when all are done. `worker`
+  // is in [0, threads()) and no two tasks of one call run at once under the same number, so it may
+  // index per-thread scratch. Tasks are handed out in ascending order, one at a time. fn must not
+  // throw. When another thread is using the pool (or fn itself calls it), the caller runs its tasks
+  // alone.
   void parallel_for(std::int64_t n_tasks, FunctionRef<void(std::int64_t task, int worker)> fn);
 
  private:
