@@ -40,6 +40,7 @@ class ReduceKernel final : public HostKernel {
     store_ = tiles_.store[dispatch.operands[1].dtype];
     size_ = static_cast<std::int64_t>(schema::dtype_size(dispatch.operands[0].dtype));
     merge_reduced();
+    read_in_place_ = dispatch.operands[0].dtype == NPU_DTYPE_F32 && inner_.x_stride == 1;
     side_by_side_ = choose_side_by_side();
     lanes_ = side_by_side_ ? std::min(kept_[2].extent, kLanes) : 1;
     blocks_ = ceil_div(kept_[2].extent, lanes_);
@@ -127,9 +128,9 @@ class ReduceKernel final : public HostKernel {
     for (std::int64_t k = 0; k < outer_.extent; ++k) {
       for (std::int64_t l = 0; l < inner_.extent; l += kChunk) {
         const std::int64_t n = std::min(kChunk, inner_.extent - l);
-        load_(bits(values), x + (k * outer_.x_stride + l * inner_.x_stride) * size_,
-              inner_.x_stride, n);
-        const float part = fold(values, n);
+        const std::byte* from = x + (k * outer_.x_stride + l * inner_.x_stride) * size_;
+        if (!read_in_place_) load_(bits(values), from, inner_.x_stride, n);
+        const float part = fold(read_in_place_ ? reinterpret_cast<const float*>(from) : values, n);
         if (combine_ == Combine::kSum) {
           sum += static_cast<double>(part);
         } else {
@@ -174,6 +175,7 @@ class ReduceKernel final : public HostKernel {
   std::int64_t count_ = 0;
   bool mean_ = false;
   bool side_by_side_ = false;
+  bool read_in_place_ = false;  // rows of contiguous float32
   Combine combine_ = Combine::kSum;
   RunLoad load_ = nullptr;
   RunStore store_ = nullptr;

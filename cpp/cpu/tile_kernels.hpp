@@ -46,7 +46,7 @@ struct TileKernels {
   // acc[i] = combine(acc[i], x[i]).
   std::array<void (*)(float* acc, const float* x, std::int64_t n), kCombines> accumulate;
 
-  // x[i] = exp(x[i] - shift); returns their sum.
+  // x[i] = exp(x[i] - shift), where shift is the largest x; returns their sum.
   float (*exp_sum)(float* x, float shift, std::int64_t n);
   // Sum of exp(x[i] - shift).
   float (*sum_exp)(const float* x, float shift, std::int64_t n);

@@ -180,12 +180,12 @@ void accumulate(float* __restrict acc, const float* __restrict x, std::int64_t n
 
 float exp_sum(float* x, float shift, std::int64_t n) {
   return fold_values<Combine::kSum>(
-      n, 0.0f, [=](std::int64_t i) { return x[i] = vector_math::exp(x[i] - shift); });
+      n, 0.0f, [=](std::int64_t i) { return x[i] = vector_math::exp_nonpositive(x[i] - shift); });
 }
 
 float sum_exp(const float* x, float shift, std::int64_t n) {
-  return fold_values<Combine::kSum>(n, 0.0f,
-                                    [=](std::int64_t i) { return vector_math::exp(x[i] - shift); });
+  return fold_values<Combine::kSum>(
+      n, 0.0f, [=](std::int64_t i) { return vector_math::exp_nonpositive(x[i] - shift); });
 }
 
 void scale(float* x, float factor, std::int64_t n) {
@@ -198,12 +198,13 @@ void subtract(float* x, float shift, float term, std::int64_t n) {
 
 void accumulate_exp(float* __restrict sum, const float* __restrict x, const float* __restrict shift,
                     std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) sum[i] += vector_math::exp(x[i] - shift[i]);
+  for (std::int64_t i = 0; i < n; ++i) sum[i] += vector_math::exp_nonpositive(x[i] - shift[i]);
 }
 
 void softmax(float* __restrict x, const float* __restrict shift, const float* __restrict factor,
              std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) x[i] = vector_math::exp(x[i] - shift[i]) * factor[i];
+  for (std::int64_t i = 0; i < n; ++i)
+    x[i] = vector_math::exp_nonpositive(x[i] - shift[i]) * factor[i];
 }
 
 void log_softmax(float* __restrict x, const float* __restrict shift, const float* __restrict term,

@@ -72,6 +72,14 @@ NPU_VECTOR_INLINE float exp_within(float x) {
   return e.p * power_of_two(e.k);
 }
 
+// For x up to 0, as softmax needs it: results below the smallest normal number are 0. Error as of
+// exp.
+NPU_VECTOR_INLINE float exp_nonpositive(float a) {
+  constexpr float kSmallest = -87.33654f;
+  const float e = exp_within(a < kSmallest ? kSmallest : a);
+  return a < kSmallest ? 0.0f : e;
+}
+
 NPU_VECTOR_INLINE float log(float a) {
   // a = 2^n m with m in [sqrt(1/2), sqrt(2)); subnormals are scaled into the normal range first.
   const bool tiny = a < std::numeric_limits<float>::min();

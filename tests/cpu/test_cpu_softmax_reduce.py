@@ -70,6 +70,8 @@ def test_softmax_of_masked_and_invalid_rows(short: str, order: str, log: int) ->
     run_kernel("softmax", {"x": laid_out(rng, x, order), "y": y}, {"log": log})
     rtol, atol = tolerance(x.dtype.name, 20)
     assert_close(y, softmax64(x, log), rtol + 16 * 2.0**-24, atol)
+    if not log:
+        assert (y[0, 0, 2, 3:] == 0).all(), "a masked value has no weight at all"
 
 
 @TYPES
