@@ -52,7 +52,7 @@ def _read_constant(name: str, entry: Any, folder: Path | None) -> Array:
         raise IRError(f"{where} has neither data nor file")
     shape = entry.get("shape", list(array.shape))
     valid = isinstance(shape, (list, tuple)) and len(shape) <= MAX_RANK
-    if not valid or not all(isinstance(n, int) and 0 <= n <= MAX_DIM for n in shape):
+    if not valid or not all(type(n) is int and 0 <= n <= MAX_DIM for n in shape):
         raise IRError(f"{where}: invalid shape {shape!r}")
     if prod(shape) != array.size:
         raise IRError(f"{where}: {array.size} values do not fill shape {list(shape)}")

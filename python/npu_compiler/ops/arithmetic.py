@@ -95,10 +95,7 @@ def _check_rounding(args: Args) -> str | None:
 
 
 def _check_exponent(args: Args) -> str | None:
-    exponent = args["exponent"]
-    if exponent is None:
-        return None
-    value = number(exponent, "exponent")
+    value = number(args["exponent"], "exponent")
     require(
         value in POW_EXPONENTS,
         f"exponent {value} is not supported; supported are {', '.join(map(str, POW_EXPONENTS))}",

@@ -5,6 +5,7 @@ scale and a shift.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import Builder
@@ -32,8 +33,8 @@ def _check_attrs(args: Mapping[str, Any]) -> str | None:
         not args.get("training", False),
         "BatchNorm in training mode is not supported; call model.eval() before extracting the IR",
     )
-    eps = args["eps"]
-    require(eps is None or number(eps, "eps") >= 0, f"eps must not be negative, got {eps}")
+    eps = number(args["eps"], "eps")
+    require(0 <= eps < inf, f"eps must be finite and not negative, got {eps}")
     return None
 
 

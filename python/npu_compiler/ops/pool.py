@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import OpRecord, integer, integers, pair, require, same_shape
+from npu_compiler.ops.record import OpRecord, integer, pair, require, same_shape
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
@@ -133,14 +133,13 @@ def _check_adaptive(node: Node) -> str | None:
     require(min(x.shape[2:]) >= 1, f"the image is empty: {list(x.shape)}")
     require(x.dtype == node.output.dtype, f"the result must be {x.dtype}")
     size = node.args["output_size"]
-    given = integers(
-        [0 if s is None else s for s in size] if isinstance(size, list) else size, "output_size"
-    )
-    sides = [n if s is None else s for n, s in zip(x.shape[2:], (given * 2)[:2], strict=True)]
-    if isinstance(size, list):
-        sides = [
-            n if s is None else int(s) for n, s in zip(x.shape[2:], (size * 2)[:2], strict=True)
-        ]
+    given = list(size) if isinstance(size, (list, tuple)) else [size]
+    require(len(given) in (1, 2), f"output_size must have one or two values, got {given}")
+    given = [given[0], given[-1]]
+    sides = [
+        n if s is None else integer(s, "output_size")
+        for n, s in zip(x.shape[2:], given, strict=True)
+    ]
     require(min(sides) >= 0, f"output_size must not be negative, got {sides}")
     same_shape(node, (*x.shape[:2], *sides))
     return None

@@ -28,6 +28,7 @@ MUTATES = "_mutates"
 INTERNAL_ATTRS = frozenset({LIST_SIZES, LIST_MASKS, MUTATES})
 _REQUIRED = object()
 
+MAX_LIST = 1 << 16
 # Attributes of elementwise operators that are no numbers.
 NOT_NUMBERS = frozenset({"approximate", "rounding_mode"})
 # Tensor dtypes that the NPU computes with; every other one is refused with a reason.
@@ -145,8 +146,14 @@ class OpRecord:
         """Why the op cannot run with these attributes, whatever its tensors are; None if it can."""
         if self.check_attrs is None:
             return None
-        args = {p.name: None if p.default is _REQUIRED else p.default for p in self.parameters}
-        args.update((k, v) for k, v in attrs.items() if k in args)
+        args: dict[str, Any] = {}
+        for p in self.parameters:
+            if p.name in attrs:
+                args[p.name] = attrs[p.name]
+            elif p.default is not _REQUIRED:
+                args[p.name] = p.default
+            elif p.kind == "attr":
+                return f"argument {p.name!r} is missing"
         return _reason(self.check_attrs, args)
 
     def reason(self, node: Node) -> str | None:
@@ -177,7 +184,8 @@ class OpRecord:
         """Attributes of a formula are numbers, but for those that choose between formulas."""
         for p in self.parameters:
             value = args[p.name]
-            if p.kind == "attr" and p.name not in NOT_NUMBERS and value is not None:
+            absent = value is None and p.default is None
+            if p.kind == "attr" and p.name not in NOT_NUMBERS and not absent:
                 number(value, p.name)
         return None
 
@@ -236,7 +244,7 @@ def _take_list(
         rest.clear()
         return taken
     well_formed = isinstance(sizes, list) and len(sizes) == 1 and isinstance(sizes[0], int)
-    if not well_formed or sizes[0] < 0:
+    if not well_formed or not 0 <= sizes[0] <= MAX_LIST:
         raise IRError(f"{where}: {LIST_SIZES} must hold one size, found {sizes!r}")
     mask = masks[0] if isinstance(masks, list) and masks else [False] * sizes[0]
     if not isinstance(mask, list) or len(mask) != sizes[0]:

@@ -87,6 +87,8 @@ def _expand_as(node: Node, x: View) -> Views:
 
 
 def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
+    start = None if start is None else integer(start, "start")
+    end = None if end is None else integer(end, "end")
     first = 0 if start is None else start + size if start < 0 else start
     last = size if end is None else end + size if end < 0 else end
     first = min(max(first, 0), size)

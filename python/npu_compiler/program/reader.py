@@ -72,11 +72,14 @@ class _Reader:
         major, minor, section_count, file_size, checksum = fields[8:13]
         if magic != schema.MAGIC:
             raise self.fail("this is not a .npubin file: it starts with " + repr(magic))
-        if major != schema.VERSION_MAJOR:
+        if major != schema.VERSION_MAJOR or minor > schema.VERSION_MINOR:
             raise self.fail(
                 f"format version {major}.{minor} cannot be read by this version, which reads "
-                f"{schema.VERSION_MAJOR}.x; compile the model again"
+                f"{schema.VERSION_MAJOR}.0 to {schema.VERSION_MAJOR}.{schema.VERSION_MINOR}; "
+                "compile the model again"
             )
+        if any(fields[13:]):
+            raise self.fail(f"flags and reserved fields of the header must be 0, are {fields[13:]}")
         if file_size != len(data):
             raise self.fail(f"the header says {file_size} bytes, the file has {len(data)}")
         if zlib.crc32(memoryview(data)[size:]) != checksum:
@@ -86,7 +89,7 @@ class _Reader:
     def _table(self, count: int) -> None:
         start = schema.HEADER.size
         step = schema.SECTION.size
-        if count < len(SECTIONS) or start + count * step > len(self.data):
+        if count != len(SECTIONS) or start + count * step > len(self.data):
             raise self.fail(f"the section table has {count} entries, {len(SECTIONS)} are needed")
         for kind, name in enumerate(SECTIONS):
             found = schema.SECTION.format.unpack_from(self.data, start + kind * step)

@@ -1,0 +1,93 @@
+"""Weight recipes: what they compute, and that damaged ones are refused."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from npu_compiler.errors import RecipeError
+from npu_compiler.program.recipes import RecipeStep, recipe_sources, run_recipe
+
+RNG = np.random.default_rng(0)
+W = RNG.standard_normal((5, 3, 2, 2)).astype(np.float32)
+GAMMA, BETA, MEAN = (RNG.standard_normal(5).astype(np.float32) for _ in range(3))
+VAR = RNG.random(5).astype(np.float32) + 0.2
+SOURCES = {"w": W, "g": GAMMA, "b": BETA, "m": MEAN, "v": VAR}
+LOAD = RecipeStep("load", sources=("w",))
+
+
+def test_fold_batch_norm() -> None:
+    keys = ("g", "b", "m", "v")
+    weight = run_recipe((LOAD, RecipeStep("fold_bn_weight", keys, value=1e-3)), SOURCES)
+    zeros = RecipeStep("zeros", args=(5,))
+    bias = run_recipe((zeros, RecipeStep("fold_bn_bias", keys, value=1e-3)), SOURCES)
+    scale = GAMMA.astype(np.float64) / np.sqrt(VAR.astype(np.float64) + 1e-3)
+    np.testing.assert_allclose(weight, W * scale[:, None, None, None], rtol=2e-7)
+    np.testing.assert_allclose(bias, BETA - MEAN * scale, rtol=1e-6, atol=1e-7)
+    assert weight.dtype == bias.dtype == np.float32
+
+
+def test_fold_without_gamma_and_beta() -> None:
+    step = RecipeStep("fold_bn_bias", (None, None, "m", "v"), value=0.0)
+    bias = run_recipe((RecipeStep("full", args=(5,), value=2.0), step), SOURCES)
+    np.testing.assert_allclose(bias, (2.0 - MEAN) / np.sqrt(VAR), rtol=1e-6)
+
+
+def test_layout_and_one_rounding() -> None:
+    recipe = (
+        LOAD,
+        RecipeStep("cast", dtype="bfloat16"),
+        RecipeStep("pad", args=(8, 4, 2, 2)),
+        RecipeStep("permute", args=(0, 2, 3, 1)),
+    )
+    made = run_recipe(recipe, SOURCES)
+    assert made.shape == (8, 2, 2, 4) and made.flags.c_contiguous
+    expected = W.astype(ml_dtypes.bfloat16).transpose(0, 2, 3, 1)
+    assert np.array_equal(made[:5, :, :, :3], expected)
+    assert not made[5:].any() and not made[..., 3:].any()
+    assert recipe_sources(recipe) == ["w"]
+
+
+def test_sources_of_another_dtype() -> None:
+    half = {"w": W.astype(np.float16)}
+    made = run_recipe((LOAD, RecipeStep("cast", dtype="float32")), half)
+    assert np.array_equal(made, W.astype(np.float16).astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ((), "empty"),
+        ((RecipeStep("permute", args=(0, 1)),), "nothing to work on"),
+        ((RecipeStep("load", sources=("gone",)),), "no tensor 'gone'"),
+        ((LOAD, RecipeStep("permute", args=(1, 0))), "do not fit shape"),
+        ((LOAD, RecipeStep("reshape", args=(7,))), "reshape"),
+        ((LOAD, RecipeStep("pad", args=(4, 3, 2, 2))), "cannot be padded"),
+        ((LOAD, RecipeStep("fold_bn_weight", ("g", None, None, "w"))), "var has shape"),
+    ],
+)
+def test_recipes_that_do_not_fit(recipe: tuple[RecipeStep, ...], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        run_recipe(recipe, SOURCES, "my.weight")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"op": "explode"}, "unknown recipe step"),
+        ({"op": "load"}, "1 sources expected"),
+        ({"op": "load", "sources": (None,)}, "'tensor' is missing"),
+        ({"op": "fold_bn_bias", "sources": ("g", "b", None, "v")}, "'mean' is missing"),
+        ({"op": "permute", "args": (0, 0)}, "no permutation"),
+        ({"op": "zeros", "args": (-1,)}, "invalid arguments"),
+        ({"op": "zeros", "args": (1 << 30, 1 << 30)}, "too large"),
+        ({"op": "cast"}, "dtype"),
+        ({"op": "cast", "dtype": "float8"}, "unknown dtype"),
+        ({"op": "zeros", "dtype": "float32"}, "for cast alone"),
+        ({"op": "fold_bn_weight", "sources": (None, None, None, "v"), "value": -1.0}, "epsilon"),
+    ],
+)
+def test_invalid_steps(fields: dict[str, object], message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        RecipeStep(**fields)  # type: ignore[arg-type]
