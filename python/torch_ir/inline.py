@@ -145,9 +145,17 @@ class GraphFlattener:
             return self._inline(node, target, args, kwargs, region)
         if target is operator.getitem:
             container, index = args
-            if not isinstance(container, MultiOutput):
+            if isinstance(container, MultiOutput):
+                return self._getitem(node, container, index)
+            if isinstance(container, (list, tuple)):
                 return container[index]
-            return self._getitem(node, container, index)
+            raise ConversionError(
+                f"node {node.name!r}: picks an item of {container!r}, which is not a list of "
+                "tensors that the export describes"
+            )
+        if target is torch.ops.aten._assert_tensor_metadata.default:
+            # It states a fact about a tensor that the IR's shapes and dtypes state already.
+            return None
         if not isinstance(target, torch._ops.OpOverload):
             raise ConversionError(
                 f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; "
@@ -220,10 +228,6 @@ class GraphFlattener:
         return self._add(node, node.name, operator.getitem, args, {}, value)[0]
 
     def _emit(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if target is torch.ops.aten._assert_tensor_metadata.default:
-            # It states a static fact about a tensor that the IR's own shapes and dtypes already
-            # state.
-            return None
         value = node.meta.get("val")
         if value is not None and not isinstance(value, (torch.Tensor, list, tuple)):
             raise ConversionError(
