@@ -59,7 +59,10 @@ void Verifier::check_entry_points() {
     for (std::uint32_t k = 0; k < entry.output_count; ++k) {
       const std::uint32_t io = entry.output_first + k;
       const std::uint32_t buffer = program_.tensors()[program_.ios()[io].tensor].buffer;
-      if (written_in_[buffer] != e) fail(Kind::kIos, io, "no dispatch writes this output");
+      // An output without elements has nothing to write.
+      if (program_.buffers()[buffer].size != 0 && written_in_[buffer] != e) {
+        fail(Kind::kIos, io, "no dispatch writes this output");
+      }
     }
     check_arena(e);
   }
@@ -175,7 +178,7 @@ void Verifier::check_usage(std::uint32_t entry, std::uint32_t index, std::uint32
   }
   if (write) {
     written_in_[b] = entry;
-  } else if (written_in_[b] != entry) {
+  } else if (buffer.size != 0 && written_in_[b] != entry) {
     refuse("which no earlier dispatch writes");
   }
 }
