@@ -31,8 +31,8 @@ class Storage:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes, a multiple of 64 and never 0."""
-        return max(64, -(-prod(self.alloc_shape) * DTYPES[self.dtype].size // 64) * 64)
+        """Bytes, a multiple of 64."""
+        return -(-prod(self.alloc_shape) * DTYPES[self.dtype].size // 64) * 64
 
     def view(self) -> View:
         """The whole tensor."""
