@@ -1,6 +1,6 @@
 """Runs PyTorch's own operator samples through the IR: extract, JSON, execute, compare with eager.
 
-    python -m tests.torch_ir.aten_coverage [--stride N] [--dtypes float32,int64] [--inplace]
+    python -m tests.torch_ir.aten_coverage [--stride N] [--dtypes float32,int64]
 
 prints one JSON object: the ATen overloads covered, the failures, and the samples skipped with the
 reason. It is a program of its own because importing PyTorch's test utilities changes global
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import itertools
 import json
 import logging
 import sys
@@ -79,6 +80,17 @@ class Sample(torch.nn.Module):
         return self.function(*args, **kwargs)
 
 
+def first_sample(info: Any, dtype: torch.dtype) -> Any:
+    """Return an operator's first sample input."""
+    samples = iter(info.sample_inputs("cpu", dtype))
+    try:
+        return next(samples)
+    finally:
+        # Left to the garbage collector, it would run on in the middle of somebody's tracing.
+        if isinstance(samples, types.GeneratorType):
+            samples.close()
+
+
 def check_sample(model: Sample) -> list[str]:
     """Compare a sample's IR with eager mode; return the operators of the IR."""
     inputs = model.tensors
@@ -99,21 +111,21 @@ def check_sample(model: Sample) -> list[str]:
     return [node.op_type for node in ir.nodes]
 
 
-def run(stride: int, offset: int, dtypes: list[torch.dtype], inplace: bool) -> dict[str, Any]:
-    """Check one sample per operator and dtype."""
+def run(stride: int, offset: int, dtypes: list[torch.dtype]) -> dict[str, Any]:
+    """Check one sample per operator, in-place variant and dtype."""
     covered: set[str] = set()
     skipped: dict[str, str] = {}
     failures: dict[str, str] = {}
     for info in operator_database()[offset::stride]:
-        function = info.inplace_variant if inplace else info.op
-        if function is None or info.name in UNINITIALISED:
+        if info.name in UNINITIALISED:
             continue
-        for dtype in dtypes:
-            if dtype not in info.dtypes:
+        variants = {info.name: info.op, f"{info.name}_": info.inplace_variant}
+        for (label, function), dtype in itertools.product(variants.items(), dtypes):
+            if function is None or dtype not in info.dtypes:
                 continue
-            name = f"{info.name}.{info.variant_test_name}[{dtype}]"
+            name = f"{label}.{info.variant_test_name}[{dtype}]"
             try:
-                sample = next(iter(info.sample_inputs("cpu", dtype)))
+                sample = first_sample(info, dtype)
                 model = Sample(function, ((sample.input, *sample.args), sample.kwargs)).eval()
                 with torch.no_grad():
                     model(*copy.deepcopy(model.tensors))
@@ -135,12 +147,12 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--offset", type=int, default=0)
     parser.add_argument("--dtypes", default="float32")
-    parser.add_argument("--inplace", action="store_true")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
+    torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     dtypes = [getattr(torch, name) for name in args.dtypes.split(",")]
-    json.dump(run(args.stride, args.offset, dtypes, args.inplace), sys.stdout, indent=1)
+    json.dump(run(args.stride, args.offset, dtypes), sys.stdout, indent=1)
 
 
 if __name__ == "__main__":

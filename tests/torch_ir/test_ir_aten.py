@@ -40,7 +40,9 @@ def _run(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _check(result: dict[str, Any]) -> None:
+@pytest.mark.timeout(300)
+def test_over_200_overloads_equal_eager() -> None:
+    result = _run("--stride", "4")
     assert result["failures"] == {}
     surprising = {
         name: reason
@@ -48,17 +50,6 @@ def _check(result: dict[str, Any]) -> None:
         if not any(allowed in reason for allowed in ALLOWED)
     }
     assert surprising == {}
-
-
-@pytest.mark.timeout(300)
-def test_over_200_overloads_equal_eager() -> None:
-    result = _run("--stride", "3")
-    _check(result)
-    assert len(result["covered"]) >= 200
-
-
-@pytest.mark.timeout(300)
-def test_in_place_variants_equal_eager() -> None:
-    result = _run("--stride", "6", "--inplace")
-    _check(result)
-    assert sum(name.split(".")[1].endswith("_") for name in result["covered"]) >= 20
+    covered = result["covered"]
+    assert len(covered) >= 200
+    assert sum(name.rpartition(".")[0].endswith("_") for name in covered) >= 20
