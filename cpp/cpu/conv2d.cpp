@@ -95,7 +95,7 @@ class Conv2dKernel final : public HostKernel {
         weight_(dispatch.params_as<Conv2dParams>(), dtype_size(library_dtype(dispatch, kW))),
         clamp_lo_(dispatch.params_as<Conv2dParams>().clamp_lo),
         clamp_hi_(dispatch.params_as<Conv2dParams>().clamp_hi),
-        packed_once_((dispatch.is_weight >> kW & 1u) != 0),
+        packed_once_(((dispatch.is_weight >> kW) & 1u) != 0),
         plan_at_(layout_.add(plan_.scratch_bytes())),
         packed_at_(layout_.add(packed_once_ ? 0 : plan_.packed_weights_bytes())),
         gathered_at_(layout_.add(packed_once_ || weight_.is_contiguous() ? 0 : weight_.bytes())),

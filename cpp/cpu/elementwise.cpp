@@ -72,8 +72,7 @@ class ElementwiseKernel final : public HostKernel {
 
   void run_tiles(std::span<std::byte* const> operands, std::int64_t first, std::int64_t last,
                  std::uint32_t* file) const {
-    Registers registers;
-    registers.file = file;
+    Registers registers{.file = file, .at = {}};
     const IterationSpace::Tile whole{
         .offset = {}, .rows = 1, .columns = space_.tile_rows * space_.tile_columns};
     for (const TileStep& step : program_.invariant) run_step(step, operands, whole, registers);

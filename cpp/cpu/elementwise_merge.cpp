@@ -123,26 +123,26 @@ class Merger {
   }
 
   // A register of a 32-bit type may be the operand's memory itself, unless a store comes before its
-  // last use: the output may be the same view.
+  // last use, since the output may be the same view. Plain stores copy between distinct memory.
   void use_views() {
     for (std::size_t i = 0; i < drafts_.size(); ++i) {
       Draft& d = drafts_[i];
       if (d.step.kind != TileStep::Kind::kLoad || d.invariant) continue;
       const std::uint8_t dtype = dispatch_.operands[d.step.operand].dtype;
       if (dtype != NPU_DTYPE_F32 && dtype != NPU_DTYPE_I32) continue;
-      if (!stored_before_last_use(i)) d.step.kind = TileStep::Kind::kView;
+      if (is_read_before_stores(i)) d.step.kind = TileStep::Kind::kView;
     }
   }
 
-  bool stored_before_last_use(std::size_t load) const {
+  bool is_read_before_stores(std::size_t load) const {
+    const int v = drafts_[load].dst;
     bool stored = false;
-    for (std::size_t i = 0; i < drafts_.size(); ++i) {
-      const Draft& d = drafts_[i];
-      const int v = drafts_[load].dst;
-      if (i > load && stored && (d.a == v || d.b == v || d.c == v)) return true;
+    for (const Draft& d : drafts_) {
+      const bool reads = d.a == v || d.b == v || d.c == v;
+      if (reads && (stored || d.step.kind == TileStep::Kind::kStore)) return false;
       stored = stored || d.dst == kNoValue;
     }
-    return false;
+    return true;
   }
 
   std::vector<Draft>& drafts_;

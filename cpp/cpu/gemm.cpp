@@ -27,7 +27,7 @@ GemmLayout layout_of(const GemmParams& p) {
 
 GemmPlan make_plan(const DispatchInfo& dispatch, ThreadPool& pool) {
   const auto& p = dispatch.params_as<GemmParams>();
-  const bool constant = (dispatch.is_weight >> kW & 1u) != 0;
+  const bool constant = ((dispatch.is_weight >> kW) & 1u) != 0;
   return GemmPlan({.batch = p.y_b, .m = p.y_m, .n = p.y_n, .k = p.x_k}, layout_of(p),
                   library_dtype(dispatch, kX),
                   constant ? WeightMode::constant : WeightMode::activation, pool);
