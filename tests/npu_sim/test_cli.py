@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from npu_sim.cli import app
+from npu_sim.pipeline import build_model, extract
 from tests.npu_sim.conftest import Files
 
 
@@ -156,6 +158,7 @@ def test_bench_of_a_program(files: Files) -> None:
 
 
 def test_bench_of_a_model_beside_an_absent_peer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("npu_sim.pipeline.build_model", cached_model)
     from npu_sim.bench import contenders
 
     real = contenders.installed
@@ -170,11 +173,32 @@ def test_bench_of_a_model_beside_an_absent_peer(monkeypatch: pytest.MonkeyPatch)
     assert (data["batch"], data["threads"]) == (2, 2)
 
 
-DEMO = ("--models", "resnet18", "--image-size", 32, "--images", 2, "--devices", "cpu,reference")
+DEMO = ("--models", "resnet18", "--image-size", 32, "--images", 2, "--rounds", 1)
 
 
-def test_demo(tmp_path: Path) -> None:
-    data = parsed("demo", "-o", tmp_path, *DEMO)
+@pytest.fixture
+def quick_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws the weights and extracts the IR once for all tests of the demonstration."""
+    from npu_sim.demo import case
+
+    monkeypatch.setattr(case, "build_model", cached_model)
+    monkeypatch.setattr(case, "extract", cached_ir)
+
+
+@functools.cache
+def cached_model(name: str, *, seed: int, image_size: int) -> Any:
+    """A cached model."""
+    return build_model(name, seed=seed, image_size=image_size)
+
+
+@functools.cache
+def cached_ir(model: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """A cached IR."""
+    return extract(model, name, shape)
+
+
+def test_demo(tmp_path: Path, quick_demo: None) -> None:
+    data = parsed("demo", "-o", tmp_path, *DEMO, "--devices", "cpu,reference")
     assert data["agrees"] is True
     (model,) = data["models"]
     assert [d["device"] for d in model["devices"]] == ["cpu", "reference"]
@@ -197,13 +221,13 @@ def test_demo(tmp_path: Path) -> None:
 
 
 def test_demo_fails_where_a_device_disagrees(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, quick_demo: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from npu_sim.demo import case
 
     real = case.compare
     monkeypatch.setattr(case, "compare", lambda want, got, dtype: real(want, -got, dtype))
-    result = call("demo", "-o", tmp_path, *DEMO)
+    result = call("demo", "-o", tmp_path, *DEMO, "--devices", "cpu")
     assert result.exit_code == 1
     assert "DISAGREES" in result.stdout
     assert result.stderr.strip() == "npu-sim: error: a device disagrees with PyTorch"

@@ -34,6 +34,7 @@ def demo_command(
         int, typer.Option(min=1, help="Images for the (slow) reference device.")
     ] = 1,
     image_size: Annotated[int, typer.Option(min=32, help="Height and width of the images.")] = 224,
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of us and of torch for timing.")] = 8,
     seed: Annotated[int, typer.Option(help="Of weights and images.")] = 1,
     json: JsonOption = False,
 ) -> None:
@@ -63,6 +64,7 @@ def demo_command(
         reference_images=reference_images,
         image_size=image_size,
         dtype=dtype,
+        rounds=rounds,
         seed=seed,
         output=output,
     )

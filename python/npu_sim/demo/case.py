@@ -35,6 +35,7 @@ class Options:
     reference_images: int
     image_size: int
     dtype: str
+    rounds: int
     seed: int
     output: Path
 
@@ -170,7 +171,7 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
     profiler = Profiler(executor)
     profiler.run({"input": image}, weights)
     profiler.save_trace(options.output / f"{name}_trace.json")
-    latency = _latencies(torch, model, executor, weights, image)
+    latency = _latencies(torch, model, executor, weights, image, options.rounds)
     return CaseResult(
         model=name,
         dtype=options.dtype,
@@ -189,7 +190,7 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
 
 
 def _latencies(
-    torch: Any, model: Any, executor: Executor, weights: Any, image: Logits
+    torch: Any, model: Any, executor: Executor, weights: Any, image: Logits, rounds: int
 ) -> dict[str, Statistics]:
     """Ours and eager float32 PyTorch's (in its faster layout), in turns."""
     eager = model.to(memory_format=torch.channels_last)
@@ -200,7 +201,8 @@ def _latencies(
             eager(tensor.to(memory_format=torch.channels_last))
 
     return interleave(
-        {"ours": lambda: executor.run({"input": image}, weights), "torch": run_torch}, rounds=8
+        {"ours": lambda: executor.run({"input": image}, weights), "torch": run_torch},
+        rounds=rounds,
     )
 
 
