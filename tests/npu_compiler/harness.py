@@ -10,16 +10,16 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import torch
-
 from torch import nn
-from torch_ir import extract_ir
 
 import npu_compiler
 from npu_compiler.compiled_program import CompiledProgram
 from tests.npu_compiler.numpy_device import NumpyDevice
+from torch_ir import extract_ir
 
-# Largest error relative to the largest magnitude of the reference. float32: sums in another order. float16 and
-# bfloat16: one rounding (2**-11, 2**-8) per tensor in memory, accumulated over a few layers.
+# Largest error relative to the largest magnitude of the reference. float32: sums in another order.
+# float16 and bfloat16: one rounding (2**-11, 2**-8) per tensor in memory, accumulated over a few
+# layers.
 TOLERANCE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 4e-2}
 
 
@@ -104,7 +104,9 @@ def run(
 
 
 def compare(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Equal shape, dtype, NaNs and infinities; the rest within ``tolerance`` of the largest magnitude."""
+    """Equal shape, dtype, NaNs and infinities; the rest within ``tolerance`` of the largest
+    magnitude.
+    """
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
     a, e = actual.astype(np.float64), expected.astype(np.float64)

@@ -1,7 +1,8 @@
 """A device in numpy: interprets .npubin bytes over flat memory, honouring offsets and strides.
 
-Memory is poisoned with NaN patterns when a buffer comes to life, every access is bounds-checked, and whoever reads a
-padded tensor checks that its padding is zero. Arithmetic is float32, rounded at the store.
+Memory is poisoned with NaN patterns when a buffer comes to life, every access is bounds-checked,
+and whoever reads a padded tensor checks that its padding is zero. Arithmetic is float32, rounded at
+the store.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def strided(memory: np.ndarray, offset: int, dtype: str, shape, strides) -> Arra
         reach = [(n - 1) * s for n, s in zip(shape, strides, strict=True)]
         low = offset + size * sum(r for r in reach if r < 0)
         high = offset + size * (1 + sum(r for r in reach if r > 0))
-        assert 0 <= low and high <= memory.size, f"bytes {low}..{high} of {memory.size}"
+        assert low >= 0 and high <= memory.size, f"bytes {low}..{high} of {memory.size}"
     base = memory[offset : offset + (memory.size - offset) // size * size].view(numpy_dtype(dtype))
     return np.lib.stride_tricks.as_strided(base, shape, [s * size for s in strides])
 
@@ -119,7 +120,9 @@ class NumpyDevice:
         return strided(memory, operand.offset, operand.dtype, operand.shape, operand.strides)
 
     def _check_overlaps(self, call: KernelCall) -> None:
-        """A written arena buffer shares no memory with one that is read, but for allowed in-place pairs."""
+        """A written arena buffer shares no memory with one that is read, but for allowed in-place
+        pairs.
+        """
         buffers = self.program.buffer_allocations
         pairs = KERNELS[call.kernel_name].inplace
         present = [o for o in call.operands if o is not None]
@@ -184,8 +187,10 @@ class NumpyDevice:
         self._store(v["y"], self._clamp(total, p))
 
     def _windows(self, x, y, p, outside):
-        """(taps, n, c, oh, ow) of window values and (taps, oh, ow) of whether each lies in the image."""
-        n, c, h, w = x.shape
+        """(taps, n, c, oh, ow) of window values and (taps, oh, ow) of whether each lies in the
+        image.
+        """
+        h, w = x.shape[2:]
         taps, inside = [], []
         for i in range(p["kh"]):
             for j in range(p["kw"]):

@@ -1,4 +1,6 @@
-"""One or more cases for every op record: a function and its inputs. Sizes are no multiples of 64, batches over 1."""
+"""One or more cases for every op record: a function and its inputs. Sizes are no multiples of 64,
+batches over 1.
+"""
 
 from __future__ import annotations
 

@@ -49,7 +49,11 @@ REFUSED: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...], str]] 
         "only its first output can be used",
     ),
     "exponent": (lambda x: x**2.7, (X,), "exponent 2.7 is not supported"),
-    "reflection": (lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"), (X,), "'reflect' is not supported"),
+    "reflection": (
+        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+        (X,),
+        "'reflect' is not supported",
+    ),
     "integers": (lambda x: x + 1, (torch.arange(4),), "int64"),
     "float64": (lambda x: x * 2, (X.double(),), "is float64"),
     "cast to int64": (lambda x: x.to(torch.int64), (X,), "int64"),

@@ -1,4 +1,6 @@
-"""Fusion: what is fused, what must not be, and that the numbers stay right with trained-like BatchNorm statistics."""
+"""Fusion: what is fused, what must not be, and that the numbers stay right with trained-like
+BatchNorm statistics.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""In-place operators, with their target read later, also through views; inputs, outputs and identities."""
+"""In-place operators, with their target read later, also through views; inputs, outputs and
+identities.
+"""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def test_declared_shapes_are_checked() -> None:
 
 
 def test_files(tmp_path: Path) -> None:
-    with pytest.raises(IRFileNotFoundError, match="nothing.json"):
+    with pytest.raises(IRFileNotFoundError, match=r"nothing\.json"):
         npu_compiler.compile(tmp_path / "nothing.json")
     for name, content in (("bad.json", b"{"), ("latin.json", b"\xff\xfe"), ("list.json", b"[1]")):
         (tmp_path / name).write_bytes(content)
@@ -224,7 +224,7 @@ _JUNK: list[Any] = [
 
 
 def test_no_damage_gives_another_exception() -> None:
-    """Replace or delete one random field at a time: the IR compiles, or there is one CompilerError."""
+    """Replace or delete one random field at a time: it compiles, or there is one CompilerError."""
     generator = random.Random(7)
     original = small_cnn()
     original["nodes"].append(

@@ -121,7 +121,7 @@ def test_versions(data: bytes) -> None:
     newer_major = data[:8] + (schema.VERSION_MAJOR + 1).to_bytes(2, "little") + data[10:]
     with pytest.raises(ProgramFormatError, match="format version 2"):
         read_program(newer_major)
-    with pytest.raises(ProgramFormatError, match="not a .npubin"):
+    with pytest.raises(ProgramFormatError, match=r"not a \.npubin"):
         read_program(b"PK" + data[2:])
 
 
@@ -142,9 +142,7 @@ def test_records_may_be_longer_than_known(data: bytes) -> None:
     assert read_program(_with_checksum(bytes(longer))).source_tensors == program.source_tensors
 
 
-def test_saving_is_atomic(
-    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_saving_is_atomic(data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "p.npubin"
     path.write_bytes(b"before")
 

@@ -1,4 +1,6 @@
-"""Kernel records: every NPU instruction, declared once. ``KERNELS`` maps names to records, ordered by id."""
+"""Kernel records: every NPU instruction, declared once. ``KERNELS`` maps names to records, ordered
+by id.
+"""
 
 from __future__ import annotations
 

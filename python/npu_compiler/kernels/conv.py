@@ -7,8 +7,8 @@ CLAMP_FIELDS = (
     Field("clamp_hi", "f32", "upper bound of the result; inf for none, 6 for ReLU6"),
 )
 FLOAT_TYPES = ("f32", "f16", "bf16")
-# Instruction fields that count rows, columns or taps are 16 bits wide and images at most 2^24 positions a side, so
-# that kernels may do all position arithmetic in int32.
+# Instruction fields that count rows, columns or taps are 16 bits wide and images at most 2^24
+# positions a side, so that kernels may do all position arithmetic in int32.
 MAX_STEP = 65535
 MAX_SIDE = 1 << 24
 
@@ -18,8 +18,9 @@ CONV2D = Kernel(
     shader="conv2d.metal",
     doc="""2-D convolution: y = clamp(conv(x, w) + bias + residual), accumulated in float32.
 
-    Rows above ``pad_top`` and columns left of ``pad_left`` read as zero; the padding below and to the right follows
-    from y's size. Channels of group g are x[:, g*ic:(g+1)*ic] and y[:, g*oc/groups:...].""",
+    Rows above ``pad_top`` and columns left of ``pad_left`` read as zero; the padding below and to
+    the right follows from y's size. Channels of group g are x[:, g*ic:(g+1)*ic] and y[:,
+    g*oc/groups:...].""",
     operands=(
         Operand("x", ("n", "c", "h", "w")),
         Operand("w", ("oc", "kh", "kw", "ic")),

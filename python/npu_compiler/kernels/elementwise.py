@@ -19,8 +19,9 @@ ELEMENTWISE = Kernel(
     id=8,
     name="elementwise",
     shader="elementwise.metal",
-    doc="""Runs ``code`` once per index of the iteration space (the shape that all operands share; broadcast axes have
-    stride 0). Arithmetic is float32 or int32; see scalar_ops.py for the instructions.""",
+    doc="""Runs ``code`` once per index of the iteration space (the shape that all operands share;
+    broadcast axes have stride 0). Arithmetic is float32 or int32; see scalar_ops.py for the
+    instructions.""",
     operands=(*_INPUTS, *_OUTPUTS),
     fields=(
         Field("num_instructions", "u32", "instructions in code"),

@@ -1,7 +1,8 @@
 """Shape expressions of kernel records: one text, evaluated in Python and translated to C++.
 
-The language is Python's integer arithmetic (``+ - * // %``), comparisons, ``and or not`` and ``ceil_div(a, b)``.
-A name is a field (``stride_h``) or an operand's axis (``x.n``). ``//`` and ``%`` take non-negative operands.
+The language is Python's integer arithmetic (``+ - * // %``), comparisons, ``and or not`` and
+``ceil_div(a, b)``. A name is a field (``stride_h``) or an operand's axis (``x.n``). ``//`` and
+``%`` take non-negative operands.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def names(text: str) -> set[str]:
 
 
 def evaluate(text: str, values: Mapping[str, int]) -> int:
-    """The value of ``text``; a comparison gives 0 or 1. Raises ExpressionError for an unknown name."""
+    """The value of ``text``; comparisons give 0 or 1. Raises ExpressionError for an unknown name."""
 
     def run(node: ast.expr) -> int:
         match node:

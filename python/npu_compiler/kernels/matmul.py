@@ -7,9 +7,11 @@ GEMM = Kernel(
     id=2,
     name="gemm",
     shader="gemm.metal",
-    doc="""Batched y[b, m, n] = clamp(sum_k x[b, m, k] * w[b, n, k] + bias[n] + residual[b, m, n]), in float32.
+    doc="""Batched y[b, m, n] = clamp(sum_k x[b, m, k] * w[b, n, k] + bias[n] + residual[b, m, n]),
+    in float32.
 
-    ``w`` holds one row per output column, as torch's Linear; transposed or broadcast operands are strides.""",
+    ``w`` holds one row per output column, as torch's Linear; transposed or broadcast operands are
+    strides.""",
     operands=(
         Operand("x", ("b", "m", "k")),
         Operand("w", ("b", "n", "k")),

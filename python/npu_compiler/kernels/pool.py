@@ -67,8 +67,9 @@ AVG_POOL2D = Kernel(
     id=4,
     name="avg_pool2d",
     shader="pool.metal",
-    doc="""Mean over windows, in float32. The divisor is ``divisor_override`` if not 0, else the window's size: clipped to
-    the image plus its padding (``count_include_pad``) or to the image.""",
+    doc="""Mean over windows, in float32. The divisor is ``divisor_override`` if not 0, else the
+    window's size: clipped to the image plus its padding (``count_include_pad``) or to the
+    image.""",
     operands=_IMAGES,
     fields=(
         *_WINDOW,
@@ -85,7 +86,7 @@ ADAPTIVE_AVG_POOL2D = Kernel(
     id=5,
     name="adaptive_avg_pool2d",
     shader="pool.metal",
-    doc="Mean over the window [floor(i*h/oh), ceil((i+1)*h/oh)) of each output position, in float32.",
+    doc="Mean over the window [floor(i*h/oh), ceil((i+1)*h/oh)) of each output, in float32.",
     operands=_IMAGES,
     fields=(),
     launch=_LAUNCH,

@@ -1,7 +1,8 @@
 """The kernel record: everything that is known of one NPU instruction, declared once.
 
-From a record come the parameter struct (C++ and Metal), the entry points of the three compilers, the program
-verifier's checks, the launch grid, and the flop count. See ``generate.py`` and docs/concepts.md.
+From a record come the parameter struct (C++ and Metal), the entry points of the three compilers,
+the program verifier's checks, the launch grid, and the flop count. See ``generate.py`` and
+docs/concepts.md.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ class KernelRuleError(ValueError):
 class Operand:
     """One buffer operand, in binding order.
 
-    ``axes`` names its dimensions in logical order; the view's strides say where they lie in memory. ``dtype`` is a
-    short dtype name, a type variable of the kernel (``T``), or ``any`` (the parameter struct then carries its id).
+    ``axes`` names its dimensions in logical order; the view's strides say where they lie in memory.
+    ``dtype`` is a short dtype name, a type variable of the kernel (``T``), or ``any`` (the
+    parameter struct then carries its id).
     """
 
     name: str
@@ -70,9 +72,10 @@ class Launch:
 class Kernel:
     """One NPU instruction. ``id`` is part of the .npubin format: never reuse or renumber.
 
-    ``requires`` are shape expressions that must hold (those that read an absent optional operand are passed over).
-    ``inplace`` lists (input, output) pairs that may be the very same view; every other overlap is an error.
-    ``shared`` are threadgroup arrays: (name, short dtype, number of elements).
+    ``requires`` are shape expressions that must hold (those that read an absent optional operand
+    are passed over). ``inplace`` lists (input, output) pairs that may be the very same view; every
+    other overlap is an error. ``shared`` are threadgroup arrays: (name, short dtype, number of
+    elements).
     """
 
     id: int
@@ -95,7 +98,9 @@ class Kernel:
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """Entry point names, one per value of the type variable: ``conv2d_f16``; just the name without one."""
+        """Entry point names, one per value of the type variable: ``conv2d_f16``; just the name
+        without one.
+        """
         if not self.types:
             return (self.name,)
         (values,) = self.types.values()
@@ -116,7 +121,9 @@ class Kernel:
         return struct.calcsize(self.field_format)
 
     def pack_fields(self, values: Mapping[str, int | float | Sequence[int | float]]) -> bytes:
-        """The field block; every field must be given. Raises KernelRuleError naming what is missing or unknown."""
+        """The field block; every field must be given. Raises KernelRuleError naming what is missing
+        or unknown.
+        """
         known = {f.name for f in self.fields}
         if set(values) != known:
             raise KernelRuleError(
@@ -152,7 +159,7 @@ class Kernel:
         shapes: Mapping[str, Sequence[int] | None],
         fields: Mapping[str, int | float | Sequence[int | float]],
     ) -> dict[str, int]:
-        """Names that expressions may read: ``x.n`` of each present operand and the integer fields."""
+        """Names that expressions may read: ``x.n`` of each operand and the integer fields."""
         env: dict[str, int] = {}
         for o in self.operands:
             shape = shapes.get(o.name)
@@ -162,7 +169,8 @@ class Kernel:
                 continue
             if len(shape) != len(o.axes):
                 raise KernelRuleError(
-                    f"{self.name}.{o.name}: rank {len(o.axes)} ({', '.join(o.axes)}) expected, got {list(shape)}"
+                    f"{self.name}.{o.name}: rank {len(o.axes)} ({', '.join(o.axes)}) expected, "
+                    f"got {list(shape)}"
                 )
             env.update({f"{o.name}.{a}": int(s) for a, s in zip(o.axes, shape, strict=True)})
         for f in self.fields:

@@ -10,8 +10,8 @@ SOFTMAX = Kernel(
     id=6,
     name="softmax",
     shader="softmax.metal",
-    doc="""Softmax over k, in float32, max-shifted: exp(x - max) / sum; with ``log`` x - max - log(sum).
-    A row of only -inf gives NaN, as in PyTorch.""",
+    doc="""Softmax over k, in float32, max-shifted: exp(x - max) / sum; with ``log`` x - max -
+    log(sum). A row of only -inf gives NaN, as in PyTorch.""",
     operands=(
         Operand("x", ("a", "b", "c", "k")),
         Operand("y", ("a", "b", "c", "k"), access="write"),
@@ -29,8 +29,8 @@ REDUCE = Kernel(
     id=7,
     name="reduce",
     shader="reduce.metal",
-    doc="""y[a, b, c] = op over (k, l) of x[a, b, c, k, l], in float32. max and min propagate NaN; the mean of nothing is
-    NaN, the sum 0, the product 1.""",
+    doc="""y[a, b, c] = op over (k, l) of x[a, b, c, k, l], in float32. max and min propagate NaN;
+    the mean of nothing is NaN, the sum 0, the product 1.""",
     operands=(
         Operand("x", ("a", "b", "c", "k", "l")),
         Operand("y", ("a", "b", "c"), access="write"),

@@ -1,7 +1,9 @@
-"""Scalar operations of elementwise programs: one record each, with its formula in the shader dialect and in Python.
+"""Scalar operations of elementwise programs: one record each, with its formula in the shader
+dialect and in Python.
 
-The formula serves every device: the reference shader's and the cpu device's interpreters are generated from it. A register holds 32 bits, read
-as float32 (type ``f``) or int32 (type ``i``; bools are 0 and 1). Formulas may call only what every dialect header defines.
+The formula serves every device: the reference shader's and the cpu device's interpreters are
+generated from it. A register holds 32 bits, read as float32 (type ``f``) or int32 (type ``i``;
+bools are 0 and 1). Formulas may call only what every dialect header defines.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ MAX_DIMS = 6
 
 @dataclass(frozen=True)
 class ScalarOp:
-    """``result = formula(a, b, c)``; ``args`` gives the operand types, e.g. ``ff``. Ids are part of the format."""
+    """``result = formula(a, b, c)``; ``args`` gives the operand types, e.g. ``ff``. Ids are part of
+    the format.
+    """
 
     id: int
     name: str
@@ -113,8 +117,9 @@ BY_NAME = {op.name: op for op in SCALAR_OPS}
 class Instruction:
     """One step of an elementwise program.
 
-    LOAD: register ``dst`` = input ``a`` (integers as int32, floats as float32). STORE: output ``dst`` = register ``a``, converted to
-    the output's dtype. CONSTANT: register ``dst`` = the 32 bits of ``immediate``. Otherwise dst = op(a, b, c).
+    LOAD: register ``dst`` = input ``a`` (integers as int32, floats as float32). STORE: output
+        ``dst`` = register ``a``, converted to the output's dtype. CONSTANT: register ``dst`` = the
+        32 bits of ``immediate``. Otherwise dst = op(a, b, c).
     """
 
     op: int

@@ -135,7 +135,7 @@ def _check_softmax(node: Node) -> str | None:
 
 
 def _rows(x: View, y: View, rest: list[int], dim: int) -> tuple[View, View] | None:
-    """Both views as (a, b, c, k) with k = ``dim`` and the other dimensions merged as strides allow."""
+    """Both views as (a, b, c, k) with k = ``dim`` and the rest merged as strides allow."""
     for at in range(len(rest) + 1):
         for to in range(at, len(rest) + 1):
             merged = merge_axes([x, y], [rest[:at], rest[at:to], rest[to:], [dim]])

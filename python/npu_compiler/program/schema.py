@@ -1,11 +1,14 @@
-"""The .npubin layout, declared once: the Python writer and reader and the generated C++ header derive from it.
+"""The .npubin layout, declared once: the Python writer and reader and the generated C++ header
+derive from it.
 
-A file is: header, section table, sections. Everything is little-endian; sections start at 64-byte boundaries in
-the order of ``SECTIONS`` and are arrays of fixed-size records (or raw bytes); records refer to each other by index.
-A (first, count) pair of fields is a range of records in another section.
+A file is: header, section table, sections. Everything is little-endian; sections start at 64-byte
+boundaries in the order of ``SECTIONS`` and are arrays of fixed-size records (or raw bytes); records
+refer to each other by index. A (first, count) pair of fields is a range of records in another
+section.
 
-Version policy: a reader opens every older minor version of its major. A minor version may append record fields
-(readers take the stored ``record_size`` as the stride and read missing fields as zero) and kernels; anything else is a new major version.
+Version policy: a reader opens every older minor version of its major. A minor version may append
+record fields (readers take the stored ``record_size`` as the stride and read missing fields as
+zero) and kernels; anything else is a new major version.
 """
 
 from __future__ import annotations
@@ -58,7 +61,9 @@ class Field:
 
 @dataclass(frozen=True)
 class Record:
-    """A fixed-size record. Fields are ordered so that C++ needs no implicit padding (checked here and by static_assert)."""
+    """A fixed-size record. Fields are ordered so that C++ needs no implicit padding (checked here
+    and by static_assert).
+    """
 
     name: str
     doc: str
@@ -116,7 +121,8 @@ BUFFER_KINDS = {"arena": 0, "input": 1, "output": 2, "weight": 3, "constant": 4}
 LAYOUTS = {"row_major": 0, "channels_last": 1}
 # OperandRecord.access
 ACCESS = {"read": 0, "write": 1}
-# RecipeRecord.op: the steps that turn state_dict tensors into a device weight; see npu_compiler/program/recipes.py.
+# RecipeRecord.op: the steps that turn state_dict tensors into a device weight; see
+# npu_compiler/program/recipes.py.
 RECIPE_OPS = {
     "load": 0,
     "zeros": 1,
@@ -148,7 +154,7 @@ BUFFER = Record(
 )
 TENSOR = Record(
     "Tensor",
-    "A named tensor as the user sees it: program inputs, outputs, weights, constants and intermediates.",
+    "A named tensor as the user sees it: inputs, outputs, weights, constants, intermediates.",
     (
         Field("name", "str"),
         Field("buffer", "u32"),
@@ -244,14 +250,14 @@ ENTRY_POINT = Record(
 )
 IO = Record(
     "Io",
-    "An input or output of an entry point; its tensor starts at offset 0 of a buffer of kind input or output.",
+    "An input or output of an entry point; its tensor starts at offset 0 of such a buffer.",
     (
         Field("name", "str"),
         Field("tensor", "u32"),
         Field(
             "donor",
             "u32",
-            doc="output: index (in the entry's inputs) of the input whose memory it takes over, or NONE",
+            doc="output: index in the entry's inputs of the one whose memory it takes, or NONE",
         ),
     ),
 )
