@@ -66,8 +66,8 @@ def raise_for_violations(violations: Sequence[Violation], limit: int = 20) -> No
     unsupported = any(v.unsupported for v in violations)
     head = f"{len(violations)} of the model's nodes cannot run on the NPU:"
     way_out = (
-        "Change the model, or run these nodes on the CPU: "
-        "npu_compiler.partition(ir, npu_compiler.is_op_supported) with npu_runtime.DAGExecutor."
+        "Change the model so that it needs none of them, or leave these nodes out of what is "
+        "compiled; npu_compiler.get_supported_ops() lists the operators that the NPU has."
     )
     error = UnsupportedOpError if unsupported else ConstraintError
     raise error("\n".join([head, *lines, way_out]), violations)

@@ -4,9 +4,9 @@ space.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from npu_compiler.elementwise import Builder, Handle, Register
 from npu_compiler.graph import Node, Value
@@ -37,12 +37,13 @@ def emit_program(
     views = {handle: _operand(lowering, handle, out) for handle in builder.used_inputs(result)}
     target, logical_only = out, True
     if out.pad is not None:
-        lanes = {handle: _padding_value(view, out) for handle, view in views.items()}
-        covered = "short" not in lanes.values()
+        dim, extent = out.pad
+        padding = _Padding(len(out.shape), dim, out.shape[dim], extent)
+        lanes = {handle: padding.lane(view) for handle, view in views.items()}
         values = {h: 0.0 if lane == "zero" else None for h, lane in lanes.items()}
-        if covered and builder.evaluate(result, values) == 0:
+        if "nothing" not in lanes.values() and builder.evaluate(result, values) == 0:
             target, logical_only = out.padded(), False
-            views = {handle: _extend(view, out) for handle, view in views.items()}
+            views = {handle: padding.extend(view) for handle, view in views.items()}
     operands = [v.expand(target.shape) for v in views.values()]
     code, count = builder.encode(result)
     fields = {
@@ -69,35 +70,38 @@ def _operand(lowering: Lowering, handle: Handle, out: View) -> View:
     return lowering.read(handle)
 
 
-def _padded_dim(view: View, out: View) -> int:
-    """The dimension of ``view`` that broadcasts against the padded one of ``out``; negative if
-    there is none.
-    """
-    assert_padded = out.pad or (0, 0)
-    return assert_padded[0] - (len(out.shape) - len(view.shape))
+@dataclass(frozen=True, slots=True)
+class _Padding:
+    """The padded dimension of a result of rank ``rank``: its logical size and its padded extent."""
 
+    rank: int
+    dim: int
+    size: int
+    extent: int
 
-def _padding_value(view: View, out: View) -> str:
-    """What a padded lane of ``out`` reads from ``view``: "zero", "broadcast" (anything), or "short"
-    (nothing).
-    """
-    dim = _padded_dim(view, out)
-    extent = (out.pad or (0, 0))[1]
-    if view.pad is not None and view.pad[0] == dim and view.pad[1] >= extent:
-        same = view.shape[dim] == out.shape[(out.pad or (0, 0))[0]]
-        return "zero" if same else "broadcast"
-    return "broadcast" if dim < 0 or view.shape[dim] == 1 else "short"
+    def dim_of(self, view: View) -> int:
+        """The dimension of ``view`` that broadcasts against the padded one; negative: none."""
+        return self.dim - (self.rank - len(view.shape))
 
+    def lane(self, view: View) -> Literal["zero", "anything", "nothing"]:
+        """What a padded lane reads from ``view``: zero padding, a broadcast value, or nothing."""
+        dim = self.dim_of(view)
+        if (
+            dim >= 0
+            and view.pad is not None
+            and view.pad[0] == dim
+            and view.shape[dim] == self.size
+        ):
+            return "zero" if view.pad[1] >= self.extent else "nothing"
+        return "anything" if dim < 0 or view.shape[dim] == 1 else "nothing"
 
-def _extend(view: View, out: View) -> View:
-    """``view`` with its padded dimension as long as that of ``out`` with padding (or of size 1, to
-    broadcast).
-    """
-    if _padding_value(view, out) != "zero" or out.pad is None:
-        return replace(view, pad=None)
-    dim = _padded_dim(view, out)
-    shape = (*view.shape[:dim], out.pad[1], *view.shape[dim + 1 :])
-    return View(view.storage, shape, view.strides, view.offset)
+    def extend(self, view: View) -> View:
+        """``view`` with its zero padding as ordinary elements; a broadcast one stays as it is."""
+        if self.lane(view) != "zero":
+            return replace(view, pad=None)
+        dim = self.dim_of(view)
+        shape = (*view.shape[:dim], self.extent, *view.shape[dim + 1 :])
+        return View(view.storage, shape, view.strides, view.offset)
 
 
 def _collapse(views: list[View]) -> list[list[View]]:

@@ -20,8 +20,3 @@ def aliases(kind: str, names: Sequence[str]) -> dict[str, str]:
     if len(names) == 1:
         found |= dict.fromkeys(_LONE[kind], names[0])
     return {alias: name for alias, name in found.items() if alias not in names}
-
-
-def resolve(kind: str, name: str, names: Sequence[str]) -> str | None:
-    """The real name that ``name`` (a real name or an alias) stands for, or None."""
-    return name if name in names else aliases(kind, names).get(name)

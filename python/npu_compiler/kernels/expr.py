@@ -53,7 +53,7 @@ def names(text: str) -> set[str]:
 
 
 def evaluate(text: str, values: Mapping[str, int]) -> int:
-    """The value of ``text``; comparisons give 0 or 1. Raises ExpressionError for an unknown name."""
+    """The value of ``text``; comparisons give 0 or 1. Raises ExpressionError for unknown names."""
 
     def run(node: ast.expr) -> int:
         match node:
