@@ -21,7 +21,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
-	    nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cuda-cccl ziglang
+	    nvidia-cuda-nvrtc ziglang pillow
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base
