@@ -205,6 +205,18 @@ void Verifier::check_rules(std::uint32_t index, const KernelInfo& kernel) {
     fail(Kind::kDispatches, index, "flops are ", d.flops, ", kernel ", kernel.name, " gives ",
          flops);
   }
+  SatInt bytes(0);
+  for (const schema::Operand& o : operands) {
+    if (o.buffer == schema::kNone) continue;
+    const MemoryRange range = memory_range(o);
+    bytes = bytes + SatInt(static_cast<std::int64_t>(range.end - range.begin));
+  }
+  const SatInt limit = SatInt(static_cast<std::int64_t>(schema::kFreeFlops)) +
+                       bytes * SatInt(static_cast<std::int64_t>(schema::kMaxFlopsPerByte));
+  if (flops > static_cast<std::uint64_t>(limit.value())) {
+    fail(Kind::kDispatches, index, flops, " operations on ", bytes.value(), " bytes, the limit is ",
+         limit.value());
+  }
   if (kernel.id == NPU_KERNEL_ELEMENTWISE) check_elementwise(index, kernel);
 }
 

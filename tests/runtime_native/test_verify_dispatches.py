@@ -122,6 +122,18 @@ DISPATCHES = [
         r"DISPATCHES\[0\].*flops are 23, kernel gemm gives 24",
     ),
     (
+        "work",
+        both(
+            *(
+                item("OPERANDS", operand, field, 2, value)
+                for operand in (GEMM_X, GEMM_W)
+                for field, value in (("shape", 2**31 - 1), ("strides", 0))
+            ),
+            put("DISPATCHES", 0, flops=6 * (2**31 - 1)),
+        ),
+        r"DISPATCHES\[0\].*12884901882 operations on \d+ bytes, the limit is",
+    ),
+    (
         "empty",
         both(
             item("OPERANDS", SOFTMAX_X, "shape", 2, 0),

@@ -31,6 +31,11 @@ MAX_RECORDS = 1 << 22
 MAX_DIM = (1 << 31) - 1
 MAX_ELEMENTS = 1 << 40
 MAX_ARENA_BYTES = 1 << 38
+# A dispatch may do FREE_FLOPS operations, and beyond that MAX_FLOPS_PER_BYTE per byte that its
+# views reach: broadcast strides let a file of a few bytes ask for years of work, and no honest
+# kernel comes near (an n x n matmul has n / 3).
+FREE_FLOPS = 1 << 32
+MAX_FLOPS_PER_BYTE = 1 << 16
 
 _FORMATS = {
     "u8": "B",
