@@ -112,5 +112,6 @@ void test_thread_pool();
 void test_conv();
 void test_gemm();
 void test_pool();
+void test_winograd();
 
 }  // namespace npu::cpu::test

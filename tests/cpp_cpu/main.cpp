@@ -96,6 +96,7 @@ int main() {
   test_conv();
   test_gemm();
   test_pool();
+  test_winograd();
   if (results().failed > 0) {
     std::printf("%d failed, %d passed\n", results().failed, results().passed);
     return 1;

@@ -31,6 +31,7 @@ void check(const ConvShape& s) {
 // arithmetic.
 double expected_time(const ConvProblem& p, int tile) {
   constexpr double kMemoryBytesPerCycle = 8;
+  constexpr double kExposed = 0.6;
   const ConvShape& s = p.shape;
   const KernelTable& t = *p.kernels;
   const auto ic = static_cast<double>(s.ic);
@@ -51,7 +52,7 @@ double expected_time(const ConvProblem& p, int tile) {
     cycles = frequencies * tiles * ic * oc / lanes + tiles * (ic + oc) * transform / lanes;
     bytes = frequencies * ic * oc * 4;
   }
-  return cycles / p.pool->threads() + 0.5 * bytes / kMemoryBytesPerCycle;
+  return cycles / p.pool->threads() + kExposed * bytes / kMemoryBytesPerCycle;
 }
 
 // Side of the Winograd output tile to use, 0 for the direct method.

@@ -10,8 +10,9 @@
 namespace npu::cpu {
 namespace {
 
-// Panels of half-precision weights are widened in the inner loop, or once per task, which costs about 6%
-// either way. With enough pixels per weight it is cheaper to read float32 panels of twice the size.
+// Panels of half-precision weights are widened in the inner loop, or once per task, which costs
+// about 6% either way. With enough pixels per weight it is cheaper to read float32 panels of twice
+// the size.
 constexpr std::int64_t kMinPixelsForWidePanels = 32;
 
 GemmKernels choose_kernels(const ConvProblem& p) {
@@ -49,9 +50,7 @@ class DirectConv final : public ConvPlan::Impl {
 };
 
 DirectConv::DirectConv(const ConvProblem& problem)
-    : Impl(problem, "direct"),
-      g_(choose_kernels(problem)),
-      input_(problem, g_) {
+    : Impl(problem, "direct"), g_(choose_kernels(problem)), input_(problem, g_) {
   ocg_ = p_.shape.oc / p_.shape.groups;
   panels_ = ceil_div(ocg_, g_.nr);
   panel_bytes_ = panel_bytes(g_, input_.k_padded());

@@ -13,8 +13,9 @@ namespace {
 // written.
 constexpr std::int64_t kPixelsAhead = 6;
 
-// Runs up to this long are copied at this fixed size, which takes a quarter of the time of a call to
-// memcpy; what is written too much is overwritten by the next run or lies in the slack behind the buffer.
+// Runs up to this long are copied at this fixed size, which takes a quarter of the time of a call
+// to memcpy; what is written too much is overwritten by the next run or lies in the slack behind
+// the buffer.
 constexpr std::int64_t kShortRun = 64;
 
 void copy_short_run(std::byte* dst, const std::byte* src) {
