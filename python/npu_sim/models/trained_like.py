@@ -37,6 +37,7 @@ def trained_like(
     with torch.no_grad():
         for module in model.modules():
             _draw_module(module, draw)
+        _shrink_residual_branches(model)
         images = random_images(calibration_images, image_size, seed=seed + 7919)
         _calibrate_batch_norm(model, images, draw)
         _calibrate_classifier(model, images, draw)
@@ -58,6 +59,18 @@ def _draw_module(module: nn.Module, draw: torch.Generator) -> None:
     elif isinstance(module, nn.BatchNorm2d) and module.affine:
         module.weight.copy_(_normal(module.weight, draw, 0.3).exp() * 0.6)
         module.bias.copy_(_normal(module.bias, draw, 0.25))
+
+
+def _shrink_residual_branches(model: nn.Module) -> None:
+    """Scale down the last BatchNorm of each residual block, as training does.
+
+    With branches as large as the shortcut, depth forgets the image: logits of different images
+    become alike, and their small differences, which decide the classes, drown in rounding errors.
+    """
+    for block in model.modules():
+        if hasattr(block, "downsample"):
+            norms = [m for m in block.children() if isinstance(m, nn.BatchNorm2d)]
+            norms[-1].weight.mul_(0.35)
 
 
 def _calibrate_batch_norm(model: nn.Module, images: torch.Tensor, draw: torch.Generator) -> None:
