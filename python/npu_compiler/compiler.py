@@ -13,7 +13,7 @@ from npu_compiler.ir_reader import load_ir
 from npu_compiler.lowering import Lowering
 from npu_compiler.memory import check_plan, plan_memory
 from npu_compiler.ops import find_op
-from npu_compiler.ops.record import Refusal
+from npu_compiler.ops.arguments import Refusal
 from npu_compiler.passes import CANONICALIZE, OPTIMIZE, run_passes
 from npu_compiler.precision import choose_precision
 from npu_compiler.target import TargetConfig

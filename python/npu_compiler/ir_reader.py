@@ -19,7 +19,7 @@ from npu_compiler.errors import IRError, IRFileNotFoundError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
 from npu_compiler.ir_constants import read_constants
 from npu_compiler.ops import find_op
-from npu_compiler.ops.record import MUTATES
+from npu_compiler.ops.signature import MUTATES
 from npu_compiler.program.schema import MAX_ARENA_BYTES, MAX_DIM, MAX_RANK
 
 _NONFINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}

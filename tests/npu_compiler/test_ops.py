@@ -6,6 +6,7 @@ import pytest
 
 from npu_compiler import get_supported_ops
 from npu_compiler.ops import find_op
+from tests.npu_compiler import op_cases_tensors  # noqa: F401 (adds its cases)
 from tests.npu_compiler.harness import check, ir_of
 from tests.npu_compiler.op_cases import CASES, Case
 

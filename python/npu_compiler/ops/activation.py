@@ -7,8 +7,9 @@ from math import inf, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node, Value
+from npu_compiler.ops.arguments import axis, number, require, same_shape
 from npu_compiler.ops.arithmetic import check_float, unary
-from npu_compiler.ops.record import OpRecord, axis, number, require, same_shape
+from npu_compiler.ops.record import OpRecord
 from npu_compiler.view import View, merge_axes
 
 if TYPE_CHECKING:
@@ -201,7 +202,7 @@ RECORDS = (
         _scalar_bounds("min_val", "max_val"),
     ),
     _record("aten.clamp.default", _clamp, "self:T, min=None, max=None", _BOUNDS, _check_bounds),
-    _record("aten.clamp.Tensor", _clamp, "self:T, min:T?, max:T?", None, _check_bounds),
+    _record("aten.clamp.Tensor", _clamp, "self:T, min:T?, max:T?"),
     _record("aten.clamp_min.default", _clamp, "self:T, min", _BOUNDS, _check_bounds),
     _record("aten.clamp_max.default", _clamp, "self:T, max", _BOUNDS, _check_bounds),
     _record("aten.leaky_relu.default", _leaky_relu, "self:T, negative_slope=0.01"),

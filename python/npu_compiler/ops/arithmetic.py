@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node, Value
-from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord, number, require, same_shape
+from npu_compiler.ops.arguments import number, require, same_shape
+from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import BatchNorm, Node, Value
+from npu_compiler.ops.arguments import number, require, same_shape
 from npu_compiler.ops.conv import fold_step
-from npu_compiler.ops.record import OpRecord, number, require, same_shape
+from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
 

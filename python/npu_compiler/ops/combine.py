@@ -8,15 +8,8 @@ from typing import TYPE_CHECKING, Any
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
-from npu_compiler.ops.record import (
-    COPYABLE,
-    OpRecord,
-    axis,
-    integers,
-    number,
-    require,
-    same_shape,
-)
+from npu_compiler.ops.arguments import axis, integers, number, require, same_shape
+from npu_compiler.ops.record import COPYABLE, OpRecord
 from npu_compiler.view import View
 
 if TYPE_CHECKING:

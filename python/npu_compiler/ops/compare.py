@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node, Value
+from npu_compiler.ops.arguments import require
 from npu_compiler.ops.arithmetic import check_elementwise, check_float
-from npu_compiler.ops.record import FLOATS_AND_BOOL, OpRecord, require
+from npu_compiler.ops.record import FLOATS_AND_BOOL, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from npu_compiler.elementwise import to_float32
 from npu_compiler.graph import BatchNorm, Node, Value
 from npu_compiler.layout import padded_channels
-from npu_compiler.ops.record import OpRecord, integer, integers, pair, require, same_shape
+from npu_compiler.ops.arguments import integer, integers, pair, require, same_shape
+from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
 

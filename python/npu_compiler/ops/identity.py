@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord, require, same_shape
+from npu_compiler.ops.arguments import require, same_shape
+from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register

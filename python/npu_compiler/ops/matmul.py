@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
+from npu_compiler.ops.arguments import number, require, same_shape
 from npu_compiler.ops.conv import bias_parameter, clamp_fields, fold_step
-from npu_compiler.ops.record import OpRecord, number, require, same_shape
+from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View, merge_axes
 

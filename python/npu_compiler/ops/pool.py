@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import OpRecord, integer, pair, require, same_shape
+from npu_compiler.ops.arguments import integer, pair, require, same_shape
+from npu_compiler.ops.record import OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering

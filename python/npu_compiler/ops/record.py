@@ -1,34 +1,21 @@
-"""The op record: all that the compiler knows of one ATen overload, and how arguments are bound to
-its schema.
-
-A signature is written like ``"input:T, weight:T, bias:T?, stride=1"``: ``T`` a tensor (or a number
-standing in its place where the operator takes one), ``T?`` an optional tensor, ``T[]`` a list of
-tensors, ``name`` a required attribute, ``name=literal`` one with a default.
-"""
+"""The op record: all that the compiler knows of one ATen overload."""
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from npu_compiler.errors import IRError
 from npu_compiler.graph import Node, Value
+from npu_compiler.ops.arguments import Refusal, number, require
+from npu_compiler.ops.signature import REQUIRED, Parameter, bind_arguments, parse_signature
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register
     from npu_compiler.lowering import Lowering
     from npu_compiler.view import View
 
-LIST_SIZES = "_tensor_list_sizes"
-LIST_MASKS = "_tensor_list_none_masks"
-MUTATES = "_mutates"
-INTERNAL_ATTRS = frozenset({LIST_SIZES, LIST_MASKS, MUTATES})
-_REQUIRED = object()
-
-MAX_LIST = 1 << 16
 # Attributes of elementwise operators that are no numbers.
 NOT_NUMBERS = frozenset({"approximate", "rounding_mode"})
 # Tensor dtypes that the NPU computes with; every other one is refused with a reason.
@@ -36,39 +23,6 @@ FLOATS = frozenset({"float32", "float16", "bfloat16"})
 FLOATS_AND_BOOL = FLOATS | {"bool"}
 # Dtypes whose every value passes unchanged through a register of an elementwise program.
 COPYABLE = FLOATS_AND_BOOL | {"int32", "int16", "int8", "uint8"}
-
-
-class Refusal(Exception):
-    """A rule does not hold; the text is the reason."""
-
-
-def require(holds: bool, reason: str) -> None:
-    """Raise Refusal with ``reason`` unless ``holds``."""
-    if not holds:
-        raise Refusal(reason)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One argument of a signature; ``kind``: ``T``, ``T?``, ``T[]`` or ``attr``."""
-
-    name: str
-    kind: str
-    default: Any = _REQUIRED
-
-
-def parse_signature(text: str) -> tuple[Parameter, ...]:
-    """The arguments that a signature text declares."""
-    found = []
-    for part in filter(None, (p.strip() for p in text.split(";" if ";" in text else ","))):
-        name, equals, default = part.partition("=")
-        name, colon, kind = name.strip().partition(":")
-        if colon:
-            found.append(Parameter(name, kind, None if kind == "T?" else _REQUIRED))
-        else:
-            value = ast.literal_eval(default.strip()) if equals else _REQUIRED
-            found.append(Parameter(name, "attr", value))
-    return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -80,9 +34,8 @@ class OpRecord:
       cannot show it.
     * ``lower(lowering, node)``: emits kernels.
 
-    ``check(args)`` raises Refusal (or returns the reason) when the op cannot run; it sees bound
-    arguments and may find tensors missing (``is_op_supported`` asks about attributes alone), see
-    ``OpRecord.reason``.
+    ``check_attrs(args)`` and ``check(node)`` raise Refusal (or return the reason) when the op
+    cannot run; the former sees attributes alone, since that is all that ``is_op_supported`` knows.
     """
 
     op_type: str
@@ -103,8 +56,6 @@ class OpRecord:
     identity: Callable[[Node], bool] | None = None
     # For an op that clamps: its bounds; None where they are not constants.
     clamp: Callable[[Mapping[str, Any]], tuple[float, float] | None] | None = None
-    # Whether a view op only renames axes or regroups elements, so that it has an inverse.
-    doc: str = ""
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -112,35 +63,9 @@ class OpRecord:
         return parse_signature(self.signature)
 
     def bind(self, name: str, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments by name. Raises IRError where inputs or attributes do not fit the signature."""
-        where = f"node {name!r} ({self.op_type})"
-        known = {p.name for p in self.parameters}
-        for key in attrs:
-            if key not in known and key not in INTERNAL_ATTRS:
-                raise IRError(
-                    f"{where}: it has no argument {key!r}; its arguments are {sorted(known)}"
-                )
-        sizes = attrs.get(LIST_SIZES)
-        masks = attrs.get(LIST_MASKS)
-        rest = list(inputs)
-        args: dict[str, Any] = {}
-        for p in self.parameters:
-            if p.name in attrs:
-                args[p.name] = _attribute(where, p, attrs[p.name])
-            elif p.kind == "T[]":
-                args[p.name] = _take_list(where, p.name, rest, sizes, masks)
-            elif p.kind in ("T", "T?") and rest:
-                args[p.name] = rest.pop(0)
-            elif p.default is not _REQUIRED:
-                args[p.name] = p.default
-            else:
-                raise IRError(f"{where}: argument {p.name!r} is in neither inputs nor attrs")
-        if rest:
-            raise IRError(
-                f"{where}: it takes {len(inputs) - len(rest)} tensors here, "
-                f"but the node has {len(inputs)} inputs"
-            )
-        return args
+        """Arguments of node ``name`` by name. Raises IRError where they do not fit the signature.
+        """
+        return bind_arguments(f"node {name!r} ({self.op_type})", self.parameters, inputs, attrs)
 
     def attrs_reason(self, attrs: Mapping[str, Any]) -> str | None:
         """Why the op cannot run with these attributes, whatever its tensors are; None if it can."""
@@ -150,7 +75,7 @@ class OpRecord:
         for p in self.parameters:
             if p.name in attrs:
                 args[p.name] = attrs[p.name]
-            elif p.default is not _REQUIRED:
+            elif p.default is not REQUIRED:
                 args[p.name] = p.default
             elif p.kind == "attr":
                 return f"argument {p.name!r} is missing"
@@ -222,80 +147,3 @@ def _reason(check: Callable[[Any], str | None], subject: Any) -> str | None:
         return check(subject)
     except Refusal as refusal:
         return str(refusal)
-
-
-def _attribute(where: str, p: Parameter, value: Any) -> Any:
-    """An argument given as an attribute: in a tensor's place only a number (or None) may stand."""
-    if p.kind == "attr" or (p.kind == "T?" and value is None) or is_number(value):
-        return value
-    raise IRError(f"{where}: argument {p.name!r} must be a tensor or a number, found {value!r}")
-
-
-def is_number(value: Any) -> bool:
-    """Whether ``value`` is a real number that a float64 holds."""
-    return isinstance(value, float) or (isinstance(value, int) and abs(value) < 1 << 1000)
-
-
-def _take_list(
-    where: str, name: str, rest: list[Value], sizes: Any, masks: Any
-) -> list[Value | None]:
-    if sizes is None:
-        taken: list[Value | None] = list(rest)
-        rest.clear()
-        return taken
-    well_formed = isinstance(sizes, list) and len(sizes) == 1 and isinstance(sizes[0], int)
-    if not well_formed or not 0 <= sizes[0] <= MAX_LIST:
-        raise IRError(f"{where}: {LIST_SIZES} must hold one size, found {sizes!r}")
-    mask = masks[0] if isinstance(masks, list) and masks else [False] * sizes[0]
-    if not isinstance(mask, list) or len(mask) != sizes[0]:
-        raise IRError(f"{where}: {LIST_MASKS} must hold {sizes[0]} booleans, found {masks!r}")
-    if sum(not absent for absent in mask) > len(rest):
-        raise IRError(f"{where}: argument {name!r} lists {sizes[0]} tensors, {len(rest)} are left")
-    return [None if absent else rest.pop(0) for absent in mask]
-
-
-def number(value: Any, name: str) -> float:
-    """``value`` as a number; refuses anything else."""
-    if is_number(value):
-        return float(value) if isinstance(value, float) else int(value)
-    raise Refusal(f"{name} must be a number, got {value!r}")
-
-
-def integer(value: Any, name: str) -> int:
-    """``value`` as an integer; refuses anything else."""
-    require(
-        isinstance(value, int) and not isinstance(value, bool),
-        f"{name} must be an integer, got {value!r}",
-    )
-    return int(value)
-
-
-def integers(value: Any, name: str) -> tuple[int, ...]:
-    """``value`` as a tuple of integers (a lone integer is a tuple of one)."""
-    if isinstance(value, (list, tuple)):
-        return tuple(integer(v, name) for v in value)
-    return (integer(value, name),)
-
-
-def pair(value: Any, name: str) -> tuple[int, int]:
-    """``value`` as (rows, columns): two integers, or one for both."""
-    found = integers(value, name)
-    require(len(found) in (1, 2), f"{name} must have one or two values, got {list(found)}")
-    return found[0], found[-1]
-
-
-def axis(value: Any, rank: int, name: str = "dim") -> int:
-    """``value`` as a dimension from 0 on; negative ones count from the end."""
-    dim = integer(value, name)
-    bound = max(rank, 1)
-    require(-bound <= dim < bound, f"{name} {dim} is out of range for rank {rank}")
-    return dim % bound
-
-
-def same_shape(node: Node, expected: Sequence[int], index: int = 0) -> None:
-    """Refuse a node whose declared output shape is not what the op gives."""
-    declared = node.outputs[index].shape
-    require(
-        tuple(expected) == declared,
-        f"the IR declares its result as {list(declared)}, but the op gives {list(expected)}",
-    )

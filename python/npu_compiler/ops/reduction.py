@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from npu_compiler.graph import Node
 from npu_compiler.kernels.reduce import REDUCE_OPS
-from npu_compiler.ops.record import OpRecord, axis, integers, require, same_shape
+from npu_compiler.ops.arguments import axis, integers, require, same_shape
+from npu_compiler.ops.record import OpRecord
 from npu_compiler.view import View, merge_axes
 
 if TYPE_CHECKING:

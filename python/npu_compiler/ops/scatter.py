@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import COPYABLE, OpRecord, require
+from npu_compiler.ops.arguments import require
+from npu_compiler.ops.record import COPYABLE, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering

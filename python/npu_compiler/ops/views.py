@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from math import prod
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.record import COPYABLE, OpRecord, axis, integer, integers, require
+from npu_compiler.ops.arguments import axis, integer, integers, require
+from npu_compiler.ops.record import COPYABLE, OpRecord
 from npu_compiler.view import View
 
 Views = list[View] | None

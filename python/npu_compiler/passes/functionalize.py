@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from npu_compiler.graph import IRGraph, Node, Value
 from npu_compiler.ops import find_op, functional_name
-from npu_compiler.ops.record import OpRecord, Refusal, plain_view
+from npu_compiler.ops.arguments import Refusal
+from npu_compiler.ops.record import OpRecord, plain_view
 from npu_compiler.ops.scatter import SCATTER_VIEW
 from npu_compiler.view import View
 

@@ -1,0 +1,153 @@
+"""The container of a .npubin: header, section table, strings and records, bounds-checked."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from npu_compiler.dtypes import BY_ID
+from npu_compiler.errors import ProgramFormatError
+from npu_compiler.program import schema
+from npu_compiler.program.schema import MAX_RANK, NONE, SECTIONS, Record
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    record_size: int
+    offset: int
+    count: int
+
+
+class Container:
+    def __init__(self, data: bytes, where: str) -> None:
+        self.data = data
+        self.where = where
+        self.sections: dict[str, Section] = {}
+        self._header()
+        self.strings = self._raw("STRINGS")
+
+    def fail(self, message: str) -> ProgramFormatError:
+        return ProgramFormatError(f"{self.where}: {message}")
+
+    def _header(self) -> None:
+        data = self.data
+        size = schema.HEADER.size
+        if len(data) < size:
+            raise self.fail(f"{len(data)} bytes are too few for a .npubin header ({size})")
+        fields = schema.HEADER.format.unpack_from(data)
+        magic = bytes(fields[:8])
+        major, minor, section_count, file_size, checksum = fields[8:13]
+        if magic != schema.MAGIC:
+            raise self.fail("this is not a .npubin file: it starts with " + repr(magic))
+        if major != schema.VERSION_MAJOR or minor > schema.VERSION_MINOR:
+            raise self.fail(
+                f"format version {major}.{minor} cannot be read by this version, which reads "
+                f"{schema.VERSION_MAJOR}.0 to {schema.VERSION_MAJOR}.{schema.VERSION_MINOR}; "
+                "compile the model again"
+            )
+        if any(fields[13:]):
+            raise self.fail(f"flags and reserved fields of the header must be 0, are {fields[13:]}")
+        if file_size != len(data):
+            raise self.fail(f"the header says {file_size} bytes, the file has {len(data)}")
+        if zlib.crc32(memoryview(data)[size:]) != checksum:
+            raise self.fail("the checksum does not match: the file is damaged")
+        self._table(section_count)
+
+    def _table(self, count: int) -> None:
+        start = schema.HEADER.size
+        step = schema.SECTION.size
+        if count != len(SECTIONS) or start + count * step > len(self.data):
+            raise self.fail(f"the section table has {count} entries, {len(SECTIONS)} are needed")
+        for kind, name in enumerate(SECTIONS):
+            found = schema.SECTION.format.unpack_from(self.data, start + kind * step)
+            stored, record_size, offset, records = found
+            record = SECTIONS[name]
+            smallest = 1 if record is None else record.size
+            if stored != kind or record_size < smallest or (record is None and record_size != 1):
+                raise self.fail(
+                    f"section {name}: kind {stored} with records of {record_size} bytes"
+                )
+            if record is not None and records > schema.MAX_RECORDS:
+                raise self.fail(f"section {name}: {records} records are too many")
+            if offset % schema.ALIGNMENT or offset + records * record_size > len(self.data):
+                raise self.fail(
+                    f"section {name}: {records} records of {record_size} bytes at offset {offset} "
+                    f"do not lie in the file's {len(self.data)} bytes"
+                )
+            self.sections[name] = Section(record_size, offset, records)
+
+    def _raw(self, name: str) -> bytes:
+        section = self.sections[name]
+        return self.data[section.offset : section.offset + section.count]
+
+    def rows(self, name: str) -> list[Row]:
+        """Every record of a section, fields by name; strings are decoded, arrays are lists."""
+        record = SECTIONS[name]
+        if record is None:
+            raise TypeError(f"{name} holds raw bytes")
+        section = self.sections[name]
+        rows = []
+        for i in range(section.count):
+            at = section.offset + i * section.record_size
+            rows.append(self._row(record, record.format.unpack_from(self.data, at), name, i))
+        return rows
+
+    def _row(self, record: Record, values: Sequence[Any], section: str, index: int) -> Row:
+        row: Row = {}
+        at = 0
+        for field in record.fields:
+            if field.type == "str":
+                row[field.name] = self._text(values[at], values[at + 1], section, index)
+                at += 2
+            elif field.count > 1:
+                row[field.name] = list(values[at : at + field.count])
+                at += field.count
+            else:
+                row[field.name] = values[at]
+                at += 1
+        return row
+
+    def _text(self, offset: int, length: int, section: str, index: int) -> str:
+        if offset + length > len(self.strings):
+            raise self.fail(f"{section}[{index}]: a string lies outside of the string table")
+        try:
+            return self.strings[offset : offset + length].decode("utf-8", "surrogatepass")
+        except UnicodeDecodeError as error:
+            raise self.fail(f"{section}[{index}]: a string is not UTF-8: {error}") from None
+
+    def pick(self, table: dict[int, Any], key: int, where: str) -> Any:
+        """``table[key]``."""
+        if key not in table:
+            raise self.fail(f"{where} is {key}; known are {sorted(table)}")
+        return table[key]
+
+    def dtype(self, number: int, where: str) -> str:
+        """The name of a dtype id."""
+        name: str = self.pick(BY_ID, number, f"{where}: dtype").name
+        return name
+
+    def below(self, value: int, limit: int, where: str) -> int:
+        """``value``, an index."""
+        if value >= limit:
+            raise self.fail(f"{where} is {value}, but there are only {limit}")
+        return value
+
+    def optional(self, value: int, limit: int, where: str) -> int | None:
+        """An index or None."""
+        return None if value == NONE else self.below(value, limit, where)
+
+    def span(self, first: int, count: int, limit: int, where: str) -> range:
+        """A range of records."""
+        if first + count > limit:
+            raise self.fail(f"{where}: {first} + {count} exceeds {limit} records")
+        return range(first, first + count)
+
+    def ranked(self, values: Sequence[int], rank: int, where: str) -> tuple[int, ...]:
+        """The first ``rank`` values of an array field."""
+        if rank > MAX_RANK:
+            raise self.fail(f"{where}: rank {rank} exceeds {MAX_RANK}")
+        return tuple(values[:rank])
