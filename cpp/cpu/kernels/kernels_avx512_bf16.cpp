@@ -6,6 +6,7 @@
 
 #include "kernel_table.hpp"
 #include "simd_avx512.hpp"
+#include "simd_kernels.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -32,7 +33,10 @@ void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t l
     for (std::int64_t kk = 0; kk < run_k; kk += 2) {
       __m512bh b[kVecs];
 #pragma GCC unroll 8
-      for (int j = 0; j < kVecs; ++j) b[j] = as_bf16(_mm512_loadu_si512(w + j * 64));
+      for (int j = 0; j < kVecs; ++j) {
+        b[j] = as_bf16(_mm512_loadu_si512(w + j * 64));
+        __builtin_prefetch(w + j * 64 + kPanelAhead);
+      }
       w += kVecs * 64;
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
