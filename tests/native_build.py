@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @functools.cache
 def native_program(target: str, *, sanitize: bool = False) -> Path:
-    """The path of the built executable ``target``; with ``sanitize`` built for address and undefined-behaviour checks.
+    """The path of the built ``target``; ``sanitize``: with address and undefined-behaviour checks.
 
     Raises RuntimeError with the compiler's output when the build fails.
     """

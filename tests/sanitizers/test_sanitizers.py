@@ -25,7 +25,7 @@ ENVIRONMENT = {
 
 
 class TinyNet(nn.Module):
-    """Few bytes of program, many kernels: conv, pools, gemm, softmax, reduce and an elementwise program."""
+    """Few bytes of program, many kernels: conv, pools, gemm, softmax, reduce, elementwise."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def test_every_flipped_byte_is_refused_or_runs(program_file: Path) -> None:
     counts = json.loads(run(flip, program_file, "cpu", "reference"))
     assert counts["bytes"] == program_file.stat().st_size
     assert counts["stale_accepted"] == 0
-    # Both outcomes occur: the attack reaches the rules behind the checksum and the kernels behind the rules.
+    # Both occur: the attack reaches the rules behind the checksum and the kernels behind the rules.
     assert counts["repaired_refused"] > 0
     assert counts["repaired_ran"] > 0
 
