@@ -32,8 +32,8 @@ def node_violation(graph: IRGraph, node: Node) -> Violation | None:
     record = find_op(node.op_type)
     if record is None:
         return Violation(node.name, node.op_type, "the NPU has no such operator", node.source, True)
-    unused_only = record.single_output and any(i > 0 for i in graph.used_outputs(node))
-    if unused_only:
+    several = record.single_output and len(node.outputs) > 1
+    if several and any(index > 0 for index in graph.used_outputs(node)):
         reason: str | None = "only its first output can be used, but another one is read"
     elif (state := _mutated_state(graph, node)) is not None:
         reason = f"it writes to {state!r} in place, but a program's weights are read-only"

@@ -95,6 +95,7 @@ class _Reader:
         self.values: dict[str, Value] = {}
         self.node_outputs: dict[str, list[Value]] = {}
         self.weights: dict[str, Value] = {}
+        self.input_names: set[str] = set()
 
     def _list(self, key: str, required: bool = True) -> list[Any]:
         if key not in self.data:
@@ -159,6 +160,7 @@ class _Reader:
         self._unused(name, f"graph input {index}")
         value = Value(name, shape, dtype, "input")
         self.values[name] = value
+        self.input_names.add(name)
         return value
 
     def _unused(self, name: str, where: str) -> None:
@@ -228,9 +230,7 @@ class _Reader:
         _expect(raw, "dict", f"node {index}")
         name = _expect(raw.get("name"), "string", f"node {index}: name")
         where = f"node {name!r}"
-        if name in self.node_outputs or name in {
-            v.name for v in self.values.values() if v.kind == "input"
-        }:
+        if name in self.node_outputs or name in self.input_names:
             raise IRError(f"{where}: the name is used twice")
         op_type = _expect(raw.get("op_type"), "string", f"{where}: op_type")
         attrs = _expect(raw.get("attrs", {}), "dict", f"{where}: attrs")

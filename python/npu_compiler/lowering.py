@@ -19,7 +19,7 @@ from npu_compiler.errors import CompilerError, ConstraintError
 from npu_compiler.graph import IRGraph, Node, Source, Value
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel
-from npu_compiler.layout import activation_layout, input_layout, row_major
+from npu_compiler.layout import Layout, activation_layout, input_layout, row_major
 from npu_compiler.ops.record import COPYABLE
 from npu_compiler.precision import Precision
 from npu_compiler.program.recipes import Recipe, RecipeStep, run_recipe
@@ -91,7 +91,7 @@ class Lowering:
         name: str,
         kind: StorageKind,
         value: Value | None,
-        layout: Any,
+        layout: Layout,
         *,
         shape: tuple[int, ...] | None = None,
         dtype: str | None = None,

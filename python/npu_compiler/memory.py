@@ -8,6 +8,7 @@ same view.
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -155,6 +156,8 @@ _ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
     lambda b: (-b.last, -b.size),
 )
 _REFINEMENTS = 24
+# Bounds the work for large models: pairs of blocks compared in all placements together.
+_BUDGET = 3_000_000
 
 
 def _place(blocks: list[_Block], lower_bound: int) -> int:
@@ -163,20 +166,27 @@ def _place(blocks: list[_Block], lower_bound: int) -> int:
     """
     best_size: int | None = None
     best: list[int] = []
+    trials = 2 * len(_ORDERS)
+    refinements = _BUDGET // (trials * max(1, len(blocks)) ** 2)
     for key in _ORDERS:
         for fit in (_lowest_gap, _tightest_gap):
             order = sorted(blocks, key=key)
-            for _ in range(_REFINEMENTS):
+            for _ in range(min(_REFINEMENTS, max(1, refinements))):
                 size = _greedy(order, fit)
                 if best_size is None or size < best_size:
                     best_size, best = size, [b.offset for b in blocks]
                 if best_size == lower_bound:
                     return lower_bound
-                top = [b for b in order if b.offset + b.size == size]
-                order = top + [b for b in order if b not in top]
+                order = _top_first(order, size)
     for block, offset in zip(blocks, best, strict=True):
         block.offset = offset
     return best_size or 0
+
+
+def _top_first(order: Sequence[_Block], size: int) -> list[_Block]:
+    """The same order, but what reaches up to ``size`` comes first."""
+    top = [b for b in order if b.offset + b.size == size]
+    return top + [b for b in order if b.offset + b.size != size]
 
 
 def _lowest_gap(gaps: list[tuple[int, int]], size: int) -> int:
@@ -201,8 +211,7 @@ def _greedy(order: Sequence[_Block], fit: Callable[[list[tuple[int, int]], int],
         gaps.append((at, 1 << 62))
         block.offset = fit(gaps, block.size)
         top = max(top, block.offset + block.size)
-        placed.append(block)
-        placed.sort(key=lambda b: b.offset)
+        insort(placed, block, key=lambda b: b.offset)
     return top
 
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import to_float32
 from npu_compiler.graph import BatchNorm, Node, Value
-from npu_compiler.layout import padded_channels
 from npu_compiler.ops.arguments import integer, integers, pair, require, same_shape
 from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
@@ -214,12 +213,3 @@ RECORDS = tuple(
         ("aten.convolution.default", _GENERAL),
     )
 )
-
-__all__ = [
-    "RECORDS",
-    "bias_parameter",
-    "clamp_fields",
-    "fold_step",
-    "lower_conv",
-    "padded_channels",
-]

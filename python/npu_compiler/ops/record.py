@@ -63,8 +63,7 @@ class OpRecord:
         return parse_signature(self.signature)
 
     def bind(self, name: str, inputs: Sequence[Value], attrs: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments of node ``name`` by name. Raises IRError where they do not fit the signature.
-        """
+        """Arguments of node ``name`` by name. Raises IRError where they do not fit."""
         return bind_arguments(f"node {name!r} ({self.op_type})", self.parameters, inputs, attrs)
 
     def attrs_reason(self, attrs: Mapping[str, Any]) -> str | None:

@@ -54,8 +54,7 @@ def bind_arguments(
     inputs: Sequence[Value],
     attrs: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Arguments by name; ``where`` names the node in errors. Raises IRError for what does not fit.
-    """
+    """Arguments by name; ``where`` names the node. Raises IRError for what does not fit."""
     known = {p.name for p in parameters}
     for key in attrs:
         if key not in known and key not in INTERNAL_ATTRS:
