@@ -38,6 +38,12 @@ struct ConvLayout {
 };
 
 // y = clamp(conv(x, w) + bias + residual), rounded once from float32 to the storage type.
+//
+// Products and sums are float32 (bfloat16 products are exact in it). Two methods trade a little of
+// that precision for speed, both well below the rounding of a half-precision result: float16 and
+// bfloat16 3x3 layers may use Winograd's algorithm, whose error is relative to the largest values
+// of a 6x6 patch rather than to each sum; and AMX multiplies float16 as pairs of bfloat16, dropping
+// 2^-16 of each product. float32 layers use neither.
 class ConvPlan {
  public:
   // Chooses algorithm and blocking. The pool must outlive the plan. Throws std::invalid_argument,

@@ -1,6 +1,8 @@
 // Packing of weights into panels, one layout per PanelFormat.
 #include "panels.hpp"
 
+#include <algorithm>
+
 namespace npu::cpu {
 namespace {
 
@@ -8,13 +10,20 @@ const std::uint16_t* halves(const WeightView& w) {
   return static_cast<const std::uint16_t*>(w.data);
 }
 
+// Steps of K handled for all columns before the next: the part of the panel written stays in L1,
+// and so do the source lines of every column.
+constexpr std::int64_t kBlock = 16;
+
 // dst[k][nr] by a function of the source element.
 template <class T, class Get>
 void fill_plain(T* dst, std::int64_t nr, std::int64_t columns, std::int64_t k,
                 std::int64_t k_padded, Get get) {
   std::memset(dst, 0, static_cast<std::size_t>(nr * k_padded) * sizeof(T));
-  for (std::int64_t j = 0; j < columns; ++j) {
-    for (std::int64_t i = 0; i < k; ++i) dst[i * nr + j] = get(j, i);
+  for (std::int64_t i0 = 0; i0 < k; i0 += kBlock) {
+    const std::int64_t i1 = std::min(k, i0 + kBlock);
+    for (std::int64_t j = 0; j < columns; ++j) {
+      for (std::int64_t i = i0; i < i1; ++i) dst[i * nr + j] = get(j, i);
+    }
   }
 }
 
@@ -23,8 +32,11 @@ template <class Get>
 void fill_pairs(std::uint16_t* dst, std::int64_t nr, std::int64_t columns, std::int64_t k,
                 std::int64_t k_padded, Get get) {
   std::memset(dst, 0, static_cast<std::size_t>(nr * k_padded) * sizeof(*dst));
-  for (std::int64_t j = 0; j < columns; ++j) {
-    for (std::int64_t i = 0; i < k; ++i) dst[((i / 2) * nr + j) * 2 + (i & 1)] = get(j, i);
+  for (std::int64_t i0 = 0; i0 < k; i0 += kBlock) {
+    const std::int64_t i1 = std::min(k, i0 + kBlock);
+    for (std::int64_t j = 0; j < columns; ++j) {
+      for (std::int64_t i = i0; i < i1; ++i) dst[((i / 2) * nr + j) * 2 + (i & 1)] = get(j, i);
+    }
   }
 }
 

@@ -11,8 +11,8 @@
 
 namespace npu::cpu {
 
-// Bytes of a panel requested ahead of use. The hardware's prefetchers stop at every page; when weights come
-// from memory, as they do at batch 1, the restarts add up.
+// Bytes of a panel requested ahead of use. The hardware's prefetchers stop at every page; when
+// weights come from memory, as they do at batch 1, the restarts add up.
 constexpr std::int64_t kPanelAhead = 2048;
 
 constexpr DType panel_dtype(PanelFormat f) {
