@@ -89,6 +89,7 @@ class CaseResult:
     extract_ms: float
     compile_ms: float
     load_verify_ms: float
+    read_ms: float
     weights_ms: float
     program_bytes: int
 
@@ -124,14 +125,15 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, weights_path)
 
     step(f"{name}: extracting the IR")
-    extract_ms = _milliseconds(lambda: extract(model, name, shape).save(str(ir_path)))
+    extract_ms = _milliseconds(lambda: extract(model, name, shape).save(ir_path))
     step(f"{name}: compiling")
-    compiled = npu_compiler.compile(str(ir_path), compute_dtype=options.dtype)
+    compiled = npu_compiler.compile(ir_path, compute_dtype=options.dtype)
     compile_ms = _median_milliseconds(
-        lambda: npu_compiler.compile(str(ir_path), compute_dtype=options.dtype), 3
+        lambda: npu_compiler.compile(ir_path, compute_dtype=options.dtype), 3
     )
-    compiled.save(str(program_path))
-    program = CompiledProgram.load(str(program_path))
+    compiled.save(program_path)
+    read_ms = _median_milliseconds(lambda: CompiledProgram.load(program_path), 5)
+    program = CompiledProgram.load(program_path)
     load_verify_ms = _median_milliseconds(lambda: _load_and_verify(program_path), 20)
 
     images = random_images(options.images, options.image_size, seed=options.seed + 1)
@@ -184,6 +186,7 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
         extract_ms=extract_ms,
         compile_ms=compile_ms,
         load_verify_ms=load_verify_ms,
+        read_ms=read_ms,
         weights_ms=weights_ms,
         program_bytes=program_path.stat().st_size,
     )
@@ -209,7 +212,7 @@ def _latencies(
 def _load_and_verify(path: Path) -> None:
     from npu_runtime import _native
 
-    _native.Program.from_file(str(path))
+    _native.Program.from_file(path)
 
 
 def _save_logits(path: Path, expected: Logits, actual: Logits) -> None:

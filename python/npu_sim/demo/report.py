@@ -44,6 +44,7 @@ def model_table(results: Sequence[CaseResult]) -> Table:
     add("extract IR", [f"{r.extract_ms:.0f} ms" for r in results])
     add("compile", [f"{r.compile_ms:.0f} ms" for r in results])
     add("load + verify program", [f"{r.load_verify_ms:.2f} ms" for r in results])
+    add("read program in Python", [f"{r.read_ms:.1f} ms" for r in results])
     add("load weights", [f"{r.weights_ms:.0f} ms" for r in results])
     for label, cells in rows:
         table.add_row(label, *cells)
