@@ -223,6 +223,21 @@ class Lowering:
         whole = self.parameter(value, (RecipeStep("pad", args=padded),), "float32", padded)
         return View(whole.storage, value.shape, whole.strides, 0, (dim, out.pad[1]))
 
+    def channel_parameter(self, value: Value, out: View) -> View:
+        """A 1-D ``value`` with one element per channel (dimension 1 of ``out``), for an elementwise
+        op that writes ``out``."""
+        padded_channels = out.pad is not None and out.pad[0] == 1 and value.shape[0] == out.shape[1]
+        if value.is_parameter and out.pad is not None and padded_channels:
+            padded = (out.pad[1],)
+            steps = (RecipeStep("pad", args=padded),)
+            whole = self.parameter(value, steps, "float32", padded)
+            view = View(whole.storage, value.shape, (1,), 0, (0, out.pad[1]))
+        else:
+            view = self.parameter(value, (), "float32") if value.is_parameter else self.read(value)
+        for _ in range(len(out.shape) - 2):
+            view = view.insert(1)
+        return view
+
     # Dispatches.
 
     def dispatch(

@@ -109,6 +109,15 @@ def _unary() -> None:
         case(f"{name}_special", function, SPECIAL)
 
 
+def _prelu() -> None:
+    for name, shape in {"image": (2, 5, 6, 7), "wide": (2, 70, 3, 3), "row": (4, 5)}.items():
+        channels = shape[1]
+        case(f"prelu_{name}", lambda m, x: F.prelu(x, m.w), shape, w=images(channels))
+        case(f"prelu_{name}_one", lambda m, x: F.prelu(x, m.w), shape, w=images(1))
+        case(f"prelu_{name}_dynamic", F.prelu, shape, (channels,))
+    case("prelu_vector", lambda m, x: F.prelu(x, m.w), (5,), w=images(1))
+
+
 def _binary() -> None:
     functions: dict[str, Callable[..., torch.Tensor]] = {
         "add": torch.add,
@@ -190,5 +199,5 @@ def _casts() -> None:
     case("bool_to_float", lambda x: (x > 0).to(torch.float32), X)
 
 
-for _family in (_unary, _binary, _select, _casts):
+for _family in (_unary, _prelu, _binary, _select, _casts):
     _family()

@@ -51,7 +51,7 @@ def test_facts(data: bytes) -> None:
     assert program.weight_name_mapping["p_fc_bias"] == "fc.bias"
     conv, _, gemm = program.kernel_calls
     assert conv.kernel_source == KERNELS["conv2d"].shader and conv.dispatch_type == "3d"
-    assert gemm.output_buffers == (y.buffer,)
+    assert gemm.output_buffers == (y.buffer,) and len(gemm.input_buffers) == 3
     assert conv.flops == 2 * 2 * 8 * 8 * 64 * 9 * 3
     assert {b.kind for b in program.buffer_allocations} == {"input", "output", "arena", "weight"}
     assert all(b.size_bytes % 64 == 0 for b in program.buffer_allocations)

@@ -71,11 +71,6 @@ def find_op(op_type: str) -> OpRecord | None:
     return record
 
 
-def all_ops() -> tuple[OpRecord, ...]:
-    """Every record, ordered by op type."""
-    return tuple(record for _, record in sorted(_records().items()))
-
-
 def get_supported_ops() -> frozenset[str]:
     """The ATen overloads that the NPU has."""
     return frozenset(name for name in _records() if name.startswith("aten."))

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from math import inf, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
+from npu_compiler.elementwise import Builder, Register
+from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import axis, number, require, same_shape
 from npu_compiler.ops.arithmetic import check_float, unary
@@ -13,7 +15,6 @@ from npu_compiler.ops.record import OpRecord
 from npu_compiler.view import View, merge_axes
 
 if TYPE_CHECKING:
-    from npu_compiler.elementwise import Builder, Register
     from npu_compiler.lowering import Lowering
 
 Args = Mapping[str, Any]
@@ -98,9 +99,25 @@ def _mish(b: Builder, a: Args) -> Register:
     return b("mul_f", x, b("tanh_f", _softplus_of(b, x, 1.0, 20.0)))
 
 
-def _prelu(b: Builder, a: Args) -> Register:
-    x = a["self"]
-    return b("select_f", b("lt_f", 0.0, x), x, b("mul_f", x, a["weight"]))
+def _check_prelu(node: Node) -> str | None:
+    x, weight = node.tensor("self"), node.tensor("weight")
+    channels = x.shape[1] if x.rank >= 2 else 1
+    require(
+        weight.rank <= 1 and weight.numel in (1, channels),
+        f"the weight must have one value or {channels}, got {list(weight.shape)}",
+    )
+    same_shape(node, x.shape)
+    return None
+
+
+def _lower_prelu(lowering: Lowering, node: Node) -> None:
+    weight = node.tensor("weight")
+    out = lowering.define(node.output, image=lowering.is_image(node.tensor("self")))
+    b = Builder()
+    x = b.load(node.tensor("self"))
+    slope = b.load(lowering.channel_parameter(weight, out) if weight.rank else weight)
+    result = b("select_f", b("lt_f", 0.0, x), x, b("mul_f", x, slope))
+    emit_program(lowering, out, b, result, node)
 
 
 def _scalar_bounds(low_name: str, high_name: str) -> Callable[[Args], tuple[float, float] | None]:
@@ -217,6 +234,7 @@ RECORDS = (
     _record("aten.elu.default", _elu, "self:T, alpha=1, scale=1, input_scale=1"),
     _record("aten.mish.default", _mish),
     _record("aten.softplus.default", _softplus, "self:T, beta=1, threshold=20"),
+    OpRecord("aten.prelu.default", "self:T, weight:T", lower=_lower_prelu, check=_check_prelu),
     _softmax_record("aten.softmax.int", "self:T, dim, dtype=None", 0),
     _softmax_record("aten.log_softmax.int", "self:T, dim, dtype=None", 1),
     _softmax_record("aten._softmax.default", "self:T, dim, half_to_float", 0),

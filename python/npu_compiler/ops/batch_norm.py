@@ -98,7 +98,7 @@ def _lower(lowering: Lowering, node: Node) -> None:
     else:
 
         def channel(tensor: Value) -> View:
-            return _per_channel(lowering.read(tensor), node.output.rank)
+            return lowering.channel_parameter(tensor, out)
 
         spread = b("rsqrt_f", b("add_f", b.load(channel(bn.var)), bn.eps))
         result = b("mul_f", b("sub_f", value, b.load(channel(bn.mean))), spread)

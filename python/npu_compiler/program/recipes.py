@@ -105,11 +105,11 @@ def run_recipe(recipe: Recipe, sources: Mapping[str, Array], name: str = "weight
 def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None]) -> Array:
     if step.op == "load":
         (tensor,) = given
-        assert_present(tensor)
+        _require_array(tensor)
         return np.asarray(tensor)
     if step.op in ("zeros", "full"):
         return np.full(step.args, step.value if step.op == "full" else 0.0, np.float32)
-    assert_present(current)
+    _require_array(current)
     array = np.asarray(current)
     match step.op:
         case "fold_bn_weight" | "fold_bn_bias":
@@ -126,7 +126,7 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return cast(array, str(step.dtype))
 
 
-def assert_present(value: Array | None) -> None:
+def _require_array(value: Array | None) -> None:
     """ValueError for a missing array."""
     if value is None:
         raise ValueError("a required tensor is missing")
@@ -134,7 +134,7 @@ def assert_present(value: Array | None) -> None:
 
 def _fold(step: RecipeStep, array: Array, given: Sequence[Array | None]) -> Array:
     gamma, beta, mean, var = (None if g is None else g.astype(np.float64) for g in given)
-    assert_present(var)
+    _require_array(var)
     channels = array.shape[0] if array.ndim else 0
     for role, statistic in zip(SOURCE_ROLES[step.op], (gamma, beta, mean, var), strict=True):
         if statistic is not None and statistic.shape != (channels,):
