@@ -67,7 +67,18 @@ def load_ir_from_dict(data: Mapping[str, Any], folder: Path | None = None) -> IR
 def _expect(value: Any, kind: str, where: str) -> Any:
     if not isinstance(value, _KINDS[kind]):
         raise IRError(f"{where} must be a {kind}, found {_short(value)}")
+    if kind == "string" and not is_text(value):
+        raise IRError(f"{where} is no valid Unicode text: {_short(value)}")
     return value
+
+
+def is_text(value: str) -> bool:
+    """Whether ``value`` can be written as UTF-8 (JSON can spell lone surrogates)."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _short(value: Any) -> str:
@@ -109,6 +120,8 @@ class _Reader:
         _expect(name, "string", "the IR's field 'model_name'")
         mapping = self._mapping()
         constants = read_constants(self.data.get("constants") or {}, self.folder)
+        for key in constants:
+            _expect(key, "string", "the name of a constant")
         self._declare_parameters(mapping, constants)
         inputs = [self._declare_input(i, t) for i, t in enumerate(self._list("graph_inputs"))]
         nodes = [self._node(i, raw) for i, raw in enumerate(self._list("nodes"))]
@@ -277,8 +290,9 @@ def _source(raw: Any, where: str) -> Source | None:
     if not raw:
         return None
     _expect(raw, "dict", f"{where}: source")
-    location = str(raw.get("location", ""))
+    module = _expect(raw.get("module", ""), "string", f"{where}: source module")
+    location = _expect(raw.get("location", ""), "string", f"{where}: source location")
     file, _, line = location.rpartition(":")
-    if not line.isdecimal():
+    if not line.isdecimal() or len(line) > 9:
         file, line = location, "0"
-    return Source(str(raw.get("module", "")), file, min(int(line), 0xFFFFFFFF))
+    return Source(module, file, int(line))

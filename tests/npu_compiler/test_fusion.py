@@ -89,6 +89,21 @@ def test_residual_and_relu_are_fused_in_either_order_of_operands() -> None:
         assert result.copies == 0
 
 
+def test_a_residual_that_is_also_the_input_is_not_overwritten() -> None:
+    def forward(m: Function, x: torch.Tensor) -> torch.Tensor:
+        y = F.max_pool2d(x, 2)
+        return F.relu(F.conv2d(y, m.w) + y) * 2
+
+    result = check(Function(forward, w=images(20, 20, 1, 1)), images(2, 20, 6, 6))
+    assert result.kernels == ["max_pool2d", "conv2d", "elementwise"]
+
+    def square(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2
+        return torch.sigmoid(torch.mm(y, y) + y)
+
+    check(Function(square), images(5, 5))
+
+
 def test_add_of_two_convolutions_is_fused_once() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

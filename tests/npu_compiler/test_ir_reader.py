@@ -101,6 +101,7 @@ MALFORMED: dict[str, tuple[Edit, str]] = {
     ),
     "name no string": (lambda d: d["graph_inputs"][0].update(name=3), "name must be a string"),
     "source no dict": (lambda d: d["nodes"][0].update(source="here"), "node 'conv': source"),
+    "surrogate": (lambda d: d["nodes"][0].update(name="\ud800"), "no valid Unicode"),
     "tied to nothing": (lambda d: d.update(tied_weights={"fc.bias": "gone"}), "tied_weights"),
     "constants no dict": (lambda d: d.update(constants=[1]), "'constants' must be a dict"),
     "constant without data": (lambda d: d.update(constants={"k": {"dtype": "float32"}}), "'k'"),

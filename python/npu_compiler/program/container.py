@@ -115,7 +115,7 @@ class Container:
         if offset + length > len(self.strings):
             raise self.fail(f"{section}[{index}]: a string lies outside of the string table")
         try:
-            return self.strings[offset : offset + length].decode("utf-8", "surrogatepass")
+            return self.strings[offset : offset + length].decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.fail(f"{section}[{index}]: a string is not UTF-8: {error}") from None
 

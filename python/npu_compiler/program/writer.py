@@ -32,7 +32,7 @@ class _Strings:
 
     def add(self, text: str) -> tuple[int, int]:
         if text not in self._known:
-            encoded = text.encode("utf-8", "surrogatepass")
+            encoded = text.encode("utf-8")
             self._known[text] = (len(self.data), len(encoded))
             self.data += encoded
         return self._known[text]
