@@ -11,7 +11,11 @@ if TYPE_CHECKING:
     from npu_compiler.constraints import Violation
 
 
-class CompilerError(Exception):
+class NpuError(Exception):
+    """Base of everything that npu_compiler, npu_runtime and npu_sim raise on purpose."""
+
+
+class CompilerError(NpuError):
     """Base of everything that npu_compiler raises on purpose."""
 
 

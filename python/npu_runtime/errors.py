@@ -7,9 +7,20 @@ so callers may catch either.
 
 from __future__ import annotations
 
+from npu_compiler.errors import NpuError
 
-class NpuError(Exception):
-    """Base of everything that npu_runtime raises on purpose."""
+__all__ = [
+    "ArgumentError",
+    "DeviceError",
+    "DeviceUnavailableError",
+    "FileError",
+    "InternalError",
+    "NpuError",
+    "OutOfMemoryError",
+    "ProgramError",
+    "ProgramVersionError",
+    "WeightError",
+]
 
 
 class ProgramError(NpuError):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from npu_compiler.errors import NpuError
 
-class NpuSimError(Exception):
-    """Base of npu_sim's own errors; the command line prints one line and exits with 1."""
+
+class NpuSimError(NpuError):
+    """Base of npu_sim's own errors."""
 
 
 class MissingDependencyError(NpuSimError, ImportError):

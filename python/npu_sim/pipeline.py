@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from npu_compiler.compiled_program import CompiledProgram
-
 import npu_compiler
+from npu_compiler.compiled_program import CompiledProgram
 from npu_runtime import Device, Executor, load_weights
 from npu_runtime.weight_set import WeightSet
 from npu_sim.errors import UsageError

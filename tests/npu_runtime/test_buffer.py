@@ -13,6 +13,7 @@ from npu_compiler.dtypes import DTYPES
 from npu_runtime import Device, NPUBuffer
 from npu_runtime.dtypes import numpy_dtype
 from npu_runtime.errors import ArgumentError
+from npu_runtime.memory import Memory
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
@@ -259,3 +260,22 @@ def test_repr_says_what_it_is(device: Device) -> None:
     assert repr(buffer) == (
         f"NPUBuffer(float16[1, 3, 2, 2] padded to [1, 64, 2, 2], {device.kind})"
     )
+
+
+def test_memory_that_the_host_cannot_see(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As on a discrete GPU: everything goes through uploads and downloads.
+    monkeypatch.setattr(Memory, "host", lambda self: None)
+    device = Device("cpu")
+    spec = channels_last(2, 3, 4, 5, "bfloat16")
+    array = np.random.default_rng(4).standard_normal(spec.shape).astype(np.float32)
+    buffer = NPUBuffer.from_numpy(array, device, spec=spec)
+    expected = array.astype(BFLOAT16)
+    np.testing.assert_array_equal(buffer.to_numpy(), expected)
+    buffer.write(-array)
+    np.testing.assert_array_equal(np.asarray(buffer), -expected)
+    with pytest.raises(ValueError, match="without a copy"):
+        buffer.__array__(copy=False)
+    with pytest.raises(ArgumentError, match=r"to_numpy\(\)"):
+        buffer.numpy_view()
+    with pytest.raises(BufferError):
+        torch.from_dlpack(buffer)

@@ -12,19 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from npu_sim.errors import NpuSimError, UsageError
+from npu_compiler.errors import NpuError
+from npu_sim.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-
-# Bases of what our packages raise on purpose: (module, class). Looked up among the imported
-# modules only, so that nothing heavy is imported to report an error.
-_EXPECTED = (
-    ("npu_compiler.errors", "CompilerError"),
-    ("npu_runtime.errors", "NpuError"),
-    ("torch_ir.errors", "TorchIRError"),
-)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else to stdout.")]
 DeviceOption = Annotated[
@@ -80,12 +73,10 @@ class Group(TyperGroup):
 
 def expected_errors() -> tuple[type[Exception], ...]:
     """Classes of errors that a user can do something about."""
-    found: list[type[Exception]] = [NpuSimError, OSError]
-    for module, name in _EXPECTED:
-        error = getattr(sys.modules.get(module), name, None)
-        if isinstance(error, type):
-            found.append(error)
-    return tuple(found)
+    # torch_ir brings torch with it: its errors matter only where it has been imported already.
+    torch_ir = sys.modules.get("torch_ir.errors")
+    extracting = () if torch_ir is None else (torch_ir.TorchIRError,)
+    return (NpuError, OSError, *extracting)
 
 
 def describe(error: Exception) -> str:
