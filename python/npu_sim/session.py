@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +28,18 @@ class Session:
 
     @classmethod
     def open(
-        cls, program: Path, weights: Path | None, device: str | None, *, random: bool = False
+        cls,
+        program: Path,
+        weights: Path | None,
+        device: str | None,
+        *,
+        random: bool = False,
+        on_weight: Callable[[int, int], None] | None = None,
     ) -> Session:
-        """Load a program and its weights; with ``random``, they are drawn where no file is."""
+        """Load a program and its weights; with ``random``, they are drawn where no file is.
+
+        ``on_weight`` is called with (weights loaded, weights in all).
+        """
         loaded = CompiledProgram.load(str(program))
         if weights is None and loaded.source_tensors and not random:
             raise UsageError(
@@ -40,7 +49,9 @@ class Session:
         target = Device(device)
         executor = Executor(loaded, target)
         source: Any = random_weights(loaded) if weights is None else weights
-        return cls(loaded, target, executor, load_weights(source, loaded, target))
+        bound = load_weights(source, loaded, target, progress=on_weight)
+        executor.bind(bound)
+        return cls(loaded, target, executor, bound)
 
 
 def random_weights(program: CompiledProgram, seed: int = 0) -> dict[str, NDArray[Any]]:

@@ -11,6 +11,7 @@ import typer
 from npu_sim.cli.common import (
     DeviceOption,
     JsonOption,
+    counting,
     notice,
     print_json,
     progress,
@@ -155,7 +156,8 @@ def _program(path: str, peer_names: Sequence[str], device: str | None) -> list[A
             f"--against {','.join(peer_names)}: peers cannot run a compiled program; "
             "give a model's name"
         )
-    session = Session.open(Path(path), None, device, random=True)
+    with counting("loading weights") as on_weight:
+        session = Session.open(Path(path), None, device, random=True, on_weight=on_weight)
     notice("random weights and inputs are used")
     ready = Ready(session.program, session.executor, session.weights)
     precision = session.program.compute_dtype

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -121,6 +121,14 @@ def progress(*, enabled: bool = True) -> Iterator[Progress]:
         *columns, console=console, transient=True, disable=not (enabled and console.is_terminal)
     ) as display:
         yield display
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar for work that reports (done, in all)."""
+    with progress() as display:
+        task = display.add_task(what, total=None)
+        yield lambda done, total: display.update(task, completed=done, total=total)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:

@@ -13,6 +13,7 @@ from npu_sim.cli.common import (
     JsonOption,
     ProgramArgument,
     WeightsOption,
+    counting,
     notice,
     print_json,
     progress,
@@ -48,7 +49,8 @@ def profile_command(
     from npu_runtime.profiler import Profiler
     from npu_sim.session import Session, random_inputs, read_inputs
 
-    session = Session.open(program, weights, device, random=True)
+    with counting("loading weights") as on_weight:
+        session = Session.open(program, weights, device, random=True, on_weight=on_weight)
     if weights is None:
         notice("no --weights: random ones are used")
     arrays = read_inputs(inputs) if inputs else random_inputs(session.program)

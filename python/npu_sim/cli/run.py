@@ -13,6 +13,7 @@ from npu_sim.cli.common import (
     JsonOption,
     ProgramArgument,
     WeightsOption,
+    counting,
     print_json,
     stdout,
 )
@@ -48,9 +49,9 @@ def run_command(
 
     from npu_sim.session import Session, read_inputs
 
-    session = Session.open(program, weights, device)
     arrays = read_inputs(inputs or [])
-    session.executor.bind(session.weights)
+    with counting("loading weights") as on_weight:
+        session = Session.open(program, weights, device, on_weight=on_weight)
     begin = time.perf_counter()
     results = session.executor.run(arrays, session.weights)
     seconds = time.perf_counter() - begin
