@@ -111,10 +111,10 @@ std::vector<Timing> time_interleaved(const std::vector<std::function<void()>>& c
   std::vector<int> repeats(candidates.size());
   for (int round = -1; round < rounds; ++round) {
     for (std::size_t i = 0; i < candidates.size(); ++i) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+      std::this_thread::sleep_for(std::chrono::milliseconds(20));
       const double once = std::min(time_ms(candidates[i], 1), time_ms(candidates[i], 1));
       if (round < 0) {
-        repeats[i] = static_cast<int>(std::clamp(10.0 / once, 1.0, 1000.0));
+        repeats[i] = static_cast<int>(std::clamp(20.0 / once, 1.0, 1000.0));
       } else {
         ms[i].push_back(time_ms(candidates[i], repeats[i]));
       }

@@ -66,7 +66,7 @@ ConvInput::Form ConvInput::choose_form() const {
     return Form::in_place;
   }
   const bool whole_runs = icg_ % g_.k_unit == 0;
-  const bool fills_tiles = 2 * s_.ow > g_.max_rows;
+  const bool fills_tiles = 2 * s_.ow >= g_.max_rows;
   return !pointwise() && whole_runs && fills_tiles ? Form::window : Form::lowered;
 }
 
