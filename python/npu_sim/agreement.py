@@ -38,12 +38,11 @@ class Agreement:
         return self.top1 == self.top5 == self.images and math.isfinite(self.max_abs_error)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data; an infinite SQNR (no error at all) is null."""
-        return {
-            **asdict(self),
-            "sqnr_db": self.sqnr_db if math.isfinite(self.sqnr_db) else None,
-            "agrees": self.agrees,
+        """Plain data; what is not finite is None, which JSON can say."""
+        finite = {
+            name: value if math.isfinite(value) else None for name, value in asdict(self).items()
         }
+        return {**finite, "agrees": self.agrees}
 
 
 def compare(expected: Logits, actual: Logits, dtype: str) -> Agreement:

@@ -56,3 +56,5 @@ def test_nan_never_agrees() -> None:
     actual[1, 3] = np.nan
     found = compare(expected, actual, "float16")
     assert not found.agrees
+    data = found.to_dict()
+    assert data["max_abs_error"] is data["sqnr_db"] is None

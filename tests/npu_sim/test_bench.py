@@ -73,7 +73,8 @@ def test_peers_and_we_compute_the_same() -> None:
     everyone = [*ready, own.contender(work, "float16", Device("cpu"))]
     for contender in everyone:
         contender.run()
-    rows = report.rows(everyone, dict.fromkeys((c.label for c in everyone), STATISTICS), 2)
+    measured = dict.fromkeys((c.label for c in everyone), STATISTICS)
+    rows = report.rows(everyone, measured, 2, work.expected())
     for row in rows:
         if (row["name"], row["precision"]) != ("torch", "float32"):
             assert row["sqnr_db"] > (25 if row["precision"] == "bfloat16" else 40), row

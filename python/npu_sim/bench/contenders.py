@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from npu_sim.errors import NpuSimError, UsageError
-from npu_sim.extras import install_hint, installed
+from npu_sim.extras import install_hint, installed, require
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +27,13 @@ class Workload:
     model: Any
     images: Images
     threads: int
+
+    def expected(self) -> Logits:
+        """The logits that PyTorch computes in float32."""
+        torch = require("torch", "this benchmark")
+        with torch.inference_mode():
+            logits: Logits = self.model(torch.from_numpy(self.images)).numpy()
+        return logits
 
 
 @dataclass

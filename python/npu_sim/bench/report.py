@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from npu_sim.agreement import sqnr_db
+from npu_sim.agreement import Logits, sqnr_db
 from npu_sim.bench.contenders import Absent, Contender
 from npu_sim.bench.measure import Statistics
 
@@ -14,12 +15,16 @@ if TYPE_CHECKING:
 
 
 def rows(
-    contenders: Sequence[Contender], measured: Mapping[str, Statistics], batch: int
+    contenders: Sequence[Contender],
+    measured: Mapping[str, Statistics],
+    batch: int,
+    expected: Logits | None = None,
 ) -> list[dict[str, Any]]:
-    """One row per contender. The first is the yardstick of ``ratio`` (its median = 1)."""
+    """One row per contender. The first is the yardstick of ``ratio`` (its median = 1).
+
+    ``expected`` are PyTorch's float32 logits, which give each row its error.
+    """
     base = measured[contenders[0].label].median
-    exact = next((c for c in contenders if (c.name, c.precision) == ("torch", "float32")), None)
-    expected = None if exact is None else exact.logits()
     found = []
     for contender in contenders:
         statistics = measured[contender.label]
@@ -30,13 +35,17 @@ def rows(
                 **statistics.to_dict(),
                 "images_per_second": batch * 1e3 / statistics.median,
                 "ratio": statistics.median / base,
-                "sqnr_db": None
-                if expected is None or contender is exact
-                else sqnr_db(expected, contender.logits()),
+                "sqnr_db": None if expected is None else _finite_sqnr(expected, contender.logits()),
                 **contender.notes,
             }
         )
     return found
+
+
+def _finite_sqnr(expected: Logits, actual: Logits) -> float | None:
+    """SQNR in dB; None where it is infinite or undefined, which JSON has no number for."""
+    found = sqnr_db(expected, actual)
+    return found if math.isfinite(found) else None
 
 
 def table(found: Sequence[Mapping[str, Any]], absent: Sequence[Absent]) -> Table:

@@ -70,11 +70,12 @@ def bench_command(
     os.environ[THREADS_VARIABLE] = str(used_threads)
     names, dtypes = split_list(against), split_list(dtype)
     absent: list[Absent] = []
+    expected = None
     if model.endswith(".npubin"):
         contenders = _program(model, names, device)
         batch = 1
     else:
-        contenders, absent = _models(
+        contenders, absent, expected = _models(
             model, names, dtypes, (batch, 3, image_size, image_size), used_threads, device
         )
     with progress() as display:
@@ -85,7 +86,7 @@ def bench_command(
             turn_seconds=turn_ms / 1e3,
             on_turn=lambda: display.advance(task),
         )
-    found = report.rows(contenders, measured, batch)
+    found = report.rows(contenders, measured, batch, expected)
     if json:
         print_json(
             {
@@ -108,8 +109,8 @@ def _models(
     shape: tuple[int, ...],
     threads: int,
     device: str | None,
-) -> tuple[list[Any], list[Any]]:
-    """Our contenders (one per dtype), then the peers'."""
+) -> tuple[list[Any], list[Any], Any]:
+    """Our contenders (one per dtype) and the peers', absent peers, and PyTorch's logits."""
     from npu_compiler.dtypes import COMPUTE
     from npu_sim.bench.contenders import Workload, choose_peers, prepare_peers
     from npu_sim.pipeline import MODELS
@@ -140,7 +141,7 @@ def _models(
             work,
             lambda peer: display.update(task, advance=1, description=f"preparing {peer}"),
         )
-    return [*ours, *ready], absent
+    return [*ours, *ready], absent, work.expected()
 
 
 def _program(path: str, peer_names: Sequence[str], device: str | None) -> list[Any]:

@@ -14,6 +14,7 @@ import npu_compiler
 from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.dtypes import COMPUTE
 from npu_runtime import Device, Executor, NPUBuffer, Profiler, load_weights
+from npu_runtime.weight_set import WeightSet
 from npu_sim.agreement import Agreement, Logits, compare
 from npu_sim.bench.measure import Statistics, interleave
 from npu_sim.errors import UsageError
@@ -109,6 +110,34 @@ class CaseResult:
         }
 
 
+@dataclass(frozen=True)
+class _Runner:
+    """A program with its weights on one device, used as the usage guide shows it."""
+
+    kind: str
+    executor: Executor
+    weights: WeightSet
+    weights_ms: float
+
+    @classmethod
+    def open(cls, kind: str, program: CompiledProgram, weights_path: Path) -> _Runner:
+        """Load everything; ``weights_ms`` is the time to read, fold, cast and repack weights."""
+        device = Device(kind)
+        executor = Executor(program, device)
+        begin = time.perf_counter()
+        weights = load_weights(weights_path, program, device)
+        executor.bind(weights)
+        return cls(kind, executor, weights, (time.perf_counter() - begin) * 1e3)
+
+    def logits(self, image: Logits) -> Logits:
+        """Upload, run, download."""
+        program = self.executor.program
+        spec = program.input_specs[0]
+        buffer = NPUBuffer.from_numpy(image, self.executor.device, spec=spec)
+        outputs = self.executor.run({spec.name: buffer}, self.weights)
+        return outputs["output"].to_numpy(spec=program.output_specs[0])
+
+
 def run_case(name: str, options: Options, step: Step) -> CaseResult:
     """Take one model through every part; files go to ``options.output``."""
     torch = require("torch", "the demonstration")
@@ -139,41 +168,27 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
     images = random_images(options.images, options.image_size, seed=options.seed + 1)
     with torch.inference_mode():
         expected = torch.cat([model(image[None]) for image in images]).numpy()
-    results: list[DeviceResult] = []
-    weights_ms = 0.0
-    for kind in options.devices:
-        device = Device(kind)
-        executor = Executor(program, device)
-        begin = time.perf_counter()
-        weights = load_weights(weights_path, program, device)
-        if not results:
-            weights_ms = (time.perf_counter() - begin) * 1e3
+    runners = [_Runner.open(kind, program, weights_path) for kind in options.devices]
+    results = []
+    for runner in runners:
+        count = options.images_for(runner.kind)
         actual, seconds = [], 0.0
-        count = options.images_for(kind)
-        for index in range(count):
-            step(f"{name} on {kind}: image {index + 1} of {count}")
-            # The public interface, as the usage guide shows it.
+        for index, image in enumerate(images[:count]):
+            step(f"{name} on {runner.kind}: image {index + 1} of {count}")
             begin = time.perf_counter()
-            buffer = NPUBuffer.from_numpy(
-                images[index : index + 1].numpy(), device, spec=program.input_specs[0]
-            )
-            outputs = executor.run({program.input_specs[0].name: buffer}, weights)
-            logits = outputs["output"].to_numpy(spec=program.output_specs[0])
+            actual.append(runner.logits(image[None].numpy())[0])
             seconds += time.perf_counter() - begin
-            actual.append(logits[0])
         agreement = compare(expected[:count], np.stack(actual), options.dtype)
-        results.append(DeviceResult(kind, seconds / count, agreement))
-        if kind == options.devices[0]:
-            main = (executor, weights)
+        results.append(DeviceResult(runner.kind, seconds / count, agreement))
+        if runner is runners[0]:
             _save_logits(options.output / f"{name}_logits.npz", expected, np.stack(actual))
 
     step(f"{name}: timing beside torch")
-    executor, weights = main
-    image = images[:1].numpy()
-    profiler = Profiler(executor)
-    profiler.run({"input": image}, weights)
+    first, image = runners[0], images[:1].numpy()
+    profiler = Profiler(first.executor)
+    profiler.run({"input": image}, first.weights)
     profiler.save_trace(options.output / f"{name}_trace.json")
-    latency = _latencies(torch, model, executor, weights, image, options.rounds)
+    latency = _latencies(torch, model, first, image, options.rounds)
     return CaseResult(
         model=name,
         dtype=options.dtype,
@@ -187,13 +202,13 @@ def run_case(name: str, options: Options, step: Step) -> CaseResult:
         compile_ms=compile_ms,
         load_verify_ms=load_verify_ms,
         read_ms=read_ms,
-        weights_ms=weights_ms,
+        weights_ms=first.weights_ms,
         program_bytes=program_path.stat().st_size,
     )
 
 
 def _latencies(
-    torch: Any, model: Any, executor: Executor, weights: Any, image: Logits, rounds: int
+    torch: Any, model: Any, runner: _Runner, image: Logits, rounds: int
 ) -> dict[str, Statistics]:
     """Ours and eager float32 PyTorch's (in its faster layout), in turns."""
     eager = model.to(memory_format=torch.channels_last)
@@ -204,7 +219,7 @@ def _latencies(
             eager(tensor.to(memory_format=torch.channels_last))
 
     return interleave(
-        {"ours": lambda: executor.run({"input": image}, weights), "torch": run_torch},
+        {"ours": lambda: runner.executor.run({"input": image}, runner.weights), "torch": run_torch},
         rounds=rounds,
     )
 
