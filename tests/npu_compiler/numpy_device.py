@@ -91,8 +91,13 @@ class NumpyDevice:
         if spec.shape == spec.alloc_shape or 0 in spec.shape:
             return
         (dim,) = (d for d in range(len(spec.shape)) if spec.shape[d] != spec.alloc_shape[d])
-        lanes = self._whole(spec, True).swapaxes(0, dim)[spec.shape[dim] :]
-        assert np.all(lanes.astype(np.float32) == 0), f"{spec.name}: padding is not zero"
+        lanes = self._whole(spec, True).swapaxes(0, dim)[spec.shape[dim] :].astype(np.float32)
+        # A kernel that computes padded channels with zero weights makes NaN of infinite inputs;
+        # nothing reads them.
+        finite = np.isfinite(self._whole(spec, False).astype(np.float32)).all()
+        assert np.all((lanes == 0) | (np.isnan(lanes) & ~finite)), (
+            f"{spec.name}: padding is not zero"
+        )
 
     def _launch(self, call: KernelCall) -> None:
         kernel = KERNELS[call.kernel_name]

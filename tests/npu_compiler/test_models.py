@@ -209,3 +209,14 @@ def test_memory_is_reused() -> None:
     assert result.program.arena_size <= 2 * max(_sizes(result.program))
     uses = [b for b in result.program.buffer_allocations if b.kind == "arena"]
     assert all(a.first_use <= b.first_use for a, b in pairwise(uses))
+
+
+def test_infinity_does_not_leak_out_of_channel_padding() -> None:
+    # Zero weights times infinity are NaN in the padded channels; no later kernel may read them.
+    model = nn.Sequential(nn.Conv2d(20, 24, 1), nn.ReLU(), nn.Conv2d(24, 5, 1), nn.Flatten())
+    for parameter in model.parameters():
+        nn.init.uniform_(parameter, 0.1, 1.0)
+    x = images(2, 20, 3, 3)
+    x[1, 7, 2, 1] = float("inf")
+    result = check(model, x)
+    assert torch.isinf(torch.from_numpy(result.outputs[0])).sum() == 5

@@ -143,11 +143,10 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
     if depthwise and pads and dense_pad and x.pad == y.pad:
         x, y, residual = x.padded(), y.padded(), residual and residual.padded()
         groups = y.shape[1]
-    elif groups == 1:
-        if static and dense_pad:
-            x = x.padded()
-        if pads:
-            y, residual = y.padded(), residual and residual.padded()
+    elif groups == 1 and pads:
+        # x keeps its logical channels: an infinity in x makes NaN of y's padding (inf * 0), which
+        # nothing must read.
+        y, residual = y.padded(), residual and residual.padded()
     channels = y.shape[1]
     if static:
         w = _weight(lowering, node, weight, (channels, x.shape[1] // groups, kh, kw), x.dtype)
