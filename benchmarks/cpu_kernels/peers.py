@@ -1,8 +1,9 @@
-"""Whole-network latency of PyTorch eager float32 and OpenVINO bfloat16, to set beside `network` figures.
+"""Whole-network latency of PyTorch eager float32 and OpenVINO bfloat16, beside `network`'s figures.
 
     python peers.py [--networks resnet18,resnet50] [--rounds 9] [--threads 2] [--batch 1] [--json]
 
-The networks are defined here (random weights), because torchvision does not import beside a CPU-only torch.
+The networks are defined here (random weights), because torchvision does not import beside a
+CPU-only torch.
 """
 
 from __future__ import annotations

@@ -1,35 +1,30 @@
 """Native part of npu_runtime: programs, devices, buffers, runs."""
 
-from collections.abc import Sequence
 import os
+from collections.abc import Sequence
 
 import numpy
 import numpy.typing
-
 
 class EntryPoint:
     """A function of a program."""
 
     @property
     def name(self) -> str: ...
-
     @property
     def dispatch_first(self) -> int:
         """Index of its first dispatch in the program."""
 
     @property
     def dispatch_count(self) -> int: ...
-
     @property
     def arena_size(self) -> int:
         """Bytes of scratch memory of one run."""
 
     @property
     def input_names(self) -> list[str]: ...
-
     @property
     def output_names(self) -> list[str]: ...
-
     @property
     def input_sizes(self) -> list[int]:
         """Bytes of each input's buffer."""
@@ -58,10 +53,8 @@ class Program:
 
     @property
     def entry_points(self) -> list[EntryPoint]: ...
-
     @property
     def metadata(self) -> dict[str, str]: ...
-
     @property
     def counts(self) -> dict[str, int]:
         """Number of records of each section."""
@@ -128,7 +121,14 @@ class Executable:
     def bind(self, weights: Sequence[Buffer]) -> Binding:
         """Prepares weights, one buffer per weight of the program, in its order."""
 
-    def run(self, binding: Binding, entry: int, inputs: Sequence[Buffer], outputs: Sequence[Buffer], profile: bool = False) -> list[tuple[int, int, int]] | None:
+    def run(
+        self,
+        binding: Binding,
+        entry: int,
+        inputs: Sequence[Buffer],
+        outputs: Sequence[Buffer],
+        profile: bool = False,
+    ) -> list[tuple[int, int, int]] | None:
         """
         Runs an entry point (by index) and waits for it. With `profile`, returns (dispatch, begin, end) in
         nanoseconds of a steady clock. Raises ArgumentError before anything is written.
@@ -142,7 +142,6 @@ class Device:
 
     @property
     def kind(self) -> str: ...
-
     @property
     def name(self) -> str:
         """What a person would call it."""
@@ -159,7 +158,6 @@ class Device:
         """Makes a program ready to run."""
 
     def __eq__(self, other: object, /) -> bool: ...
-
     def __hash__(self) -> int: ...
 
 def available_devices() -> list[str]:

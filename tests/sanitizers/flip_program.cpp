@@ -1,6 +1,6 @@
-// npu_flip FILE [DEVICE...]: flips every byte of a program file, three ways, and opens and runs each on the devices.
-// With the stale checksum every flip must be refused; with a repaired checksum it must be refused or run to its end.
-// Meant for a build with sanitizers: memory errors abort it.
+// npu_flip FILE [DEVICE...]: flips every byte of a program file, three ways, and opens and runs
+// each on the devices. With the stale checksum every flip must be refused; with a repaired checksum
+// it must be refused or run to its end. Meant for a build with sanitizers: memory errors abort it.
 
 #include <algorithm>
 #include <cstdio>
