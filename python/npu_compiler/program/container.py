@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import itemgetter
 from typing import Any
 
 from npu_compiler.dtypes import BY_ID
@@ -22,6 +24,40 @@ class Section:
     count: int
 
 
+def _one(places: list[int]) -> tuple[int, int]:
+    return (places[0], places[0] + 1) if places else (0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    """Where a record's fields lie among its unpacked values."""
+
+    scalars: tuple[str, ...]
+    pick_scalars: Callable[[Sequence[Any]], Sequence[Any]]
+    arrays: tuple[tuple[str, int, int], ...]
+    strings: tuple[tuple[str, int], ...]
+
+    @classmethod
+    @cache
+    def of(cls, record: Record) -> _Fields:
+        scalars, places, arrays, strings = [], [], [], []
+        at = 0
+        for field in record.fields:
+            if field.type == "str":
+                strings.append((field.name, at))
+                at += 2
+            elif field.count > 1:
+                arrays.append((field.name, at, at + field.count))
+                at += field.count
+            else:
+                scalars.append(field.name)
+                places.append(at)
+                at += 1
+        # A slice where itemgetter would give a bare value or take no index at all.
+        pick = itemgetter(*places) if len(places) > 1 else itemgetter(slice(*_one(places)))
+        return cls(tuple(scalars), pick, tuple(arrays), tuple(strings))
+
+
 class Container:
     def __init__(self, data: bytes, where: str) -> None:
         self.data = data
@@ -29,6 +65,7 @@ class Container:
         self.sections: dict[str, Section] = {}
         self._header()
         self.strings = self._raw("STRINGS")
+        self._texts: dict[tuple[int, int], str] = {}
 
     def fail(self, message: str) -> ProgramFormatError:
         return ProgramFormatError(f"{self.where}: {message}")
@@ -85,45 +122,43 @@ class Container:
         return self.data[section.offset : section.offset + section.count]
 
     def rows(self, name: str) -> list[Row]:
-        """Every record of a section, fields by name; strings are decoded, arrays are lists."""
+        """Every record of a section, fields by name; strings are decoded, arrays are tuples."""
         record = SECTIONS[name]
         if record is None:
             raise TypeError(f"{name} holds raw bytes")
         section = self.sections[name]
+        fields = _Fields.of(record)
         rows = []
         for i in range(section.count):
             at = section.offset + i * section.record_size
-            rows.append(self._row(record, record.format.unpack_from(self.data, at), name, i))
+            values = record.format.unpack_from(self.data, at)
+            row: Row = dict(zip(fields.scalars, fields.pick_scalars(values), strict=True))
+            for field, first, last in fields.arrays:
+                row[field] = values[first:last]
+            for field, first in fields.strings:
+                row[field] = self._text(values[first], values[first + 1], name, i)
+            rows.append(row)
         return rows
 
-    def _row(self, record: Record, values: Sequence[Any], section: str, index: int) -> Row:
-        row: Row = {}
-        at = 0
-        for field in record.fields:
-            if field.type == "str":
-                row[field.name] = self._text(values[at], values[at + 1], section, index)
-                at += 2
-            elif field.count > 1:
-                row[field.name] = list(values[at : at + field.count])
-                at += field.count
-            else:
-                row[field.name] = values[at]
-                at += 1
-        return row
-
     def _text(self, offset: int, length: int, section: str, index: int) -> str:
+        text = self._texts.get((offset, length))
+        if text is not None:
+            return text
         if offset + length > len(self.strings):
             raise self.fail(f"{section}[{index}]: a string lies outside of the string table")
         try:
-            return self.strings[offset : offset + length].decode("utf-8")
+            text = self.strings[offset : offset + length].decode("utf-8")
         except UnicodeDecodeError as error:
             raise self.fail(f"{section}[{index}]: a string is not UTF-8: {error}") from None
+        self._texts[offset, length] = text
+        return text
 
     def pick(self, table: dict[int, Any], key: int, where: str) -> Any:
         """``table[key]``."""
-        if key not in table:
-            raise self.fail(f"{where} is {key}; known are {sorted(table)}")
-        return table[key]
+        try:
+            return table[key]
+        except KeyError:
+            raise self.fail(f"{where} is {key}; known are {sorted(table)}") from None
 
     def dtype(self, number: int, where: str) -> str:
         """The name of a dtype id."""
@@ -146,8 +181,8 @@ class Container:
             raise self.fail(f"{where}: {first} + {count} exceeds {limit} records")
         return range(first, first + count)
 
-    def ranked(self, values: Sequence[int], rank: int, where: str) -> tuple[int, ...]:
+    def ranked(self, values: tuple[int, ...], rank: int, where: str) -> tuple[int, ...]:
         """The first ``rank`` values of an array field."""
         if rank > MAX_RANK:
             raise self.fail(f"{where}: rank {rank} exceeds {MAX_RANK}")
-        return tuple(values[:rank])
+        return values[:rank]

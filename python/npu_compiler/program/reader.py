@@ -195,15 +195,17 @@ def _weights(
 
 def _step(r: Container, row: Row, where: str, sources: Sequence[SourceTensor]) -> RecipeStep:
     op = r.pick(_RECIPE_OPS, row["op"], f"{where}: op")
-    indices = [r.optional(s, len(sources), f"{where}: source") for s in row["sources"]]
-    names = [None if s is None else sources[s].name for s in indices]
     used = len(SOURCE_ROLES.get(op, ()))
-    if any(name is not None for name in names[used:]):
+    if any(index != NONE for index in row["sources"][used:]):
         raise r.fail(f"{where}: {op} takes {used} sources")
+    names = tuple(
+        None if index == NONE else sources[r.below(index, len(sources), f"{where}: source")].name
+        for index in row["sources"][:used]
+    )
     dtype = r.dtype(row["dtype"], where) if op == "cast" else None
     args = r.ranked(row["args"], row["arg_count"], where)
     try:
-        return RecipeStep(op, tuple(names[:used]), args, row["value"], dtype)
+        return RecipeStep(op, names, args, row["value"], dtype)
     except RecipeError as error:
         raise r.fail(f"{where}: {error}") from None
 
@@ -238,8 +240,8 @@ def _calls(r: Container, buffer_count: int, tensor_count: int) -> tuple[KernelCa
                 kernel_name=kernel.name,
                 operands=tuple(bound),
                 params=kernel.unpack_fields(r.data[start : start + row["field_size"]]),
-                grid=(row["grid"][0], row["grid"][1], row["grid"][2]),
-                threadgroup=(row["threadgroup"][0], row["threadgroup"][1], row["threadgroup"][2]),
+                grid=row["grid"],
+                threadgroup=row["threadgroup"],
                 flops=row["flops"],
                 bytes=row["bytes"],
                 source=None if source is None else locations[source],

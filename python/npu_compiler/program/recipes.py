@@ -55,10 +55,8 @@ class RecipeStep:
         for index in _REQUIRED.get(self.op, ()):
             if self.sources[index] is None:
                 raise RecipeError(f"recipe step {self.op}: source {roles[index]!r} is missing")
-        if len(self.args) > MAX_RANK or any(n < 0 for n in self.args):
-            raise RecipeError(f"recipe step {self.op}: invalid arguments {list(self.args)}")
-        if prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
-            raise RecipeError(f"recipe step {self.op}: shape {list(self.args)} is too large")
+        if self.args:
+            self._check_args()
         if self.op == "permute" and sorted(self.args) != list(range(len(self.args))):
             raise RecipeError(f"recipe step permute: {list(self.args)} is no permutation")
         if (self.op == "cast") != (self.dtype is not None):
@@ -69,6 +67,12 @@ class RecipeStep:
             raise RecipeError(f"recipe step cast: unknown dtype {self.dtype!r}")
         if self.op.startswith("fold_bn") and not (isfinite(self.value) and self.value >= 0):
             raise RecipeError(f"recipe step {self.op}: epsilon must be >= 0, got {self.value}")
+
+    def _check_args(self) -> None:
+        if len(self.args) > MAX_RANK or min(self.args) < 0:
+            raise RecipeError(f"recipe step {self.op}: invalid arguments {list(self.args)}")
+        if prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
+            raise RecipeError(f"recipe step {self.op}: shape {list(self.args)} is too large")
 
 
 Recipe = tuple[RecipeStep, ...]
