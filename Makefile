@@ -57,8 +57,8 @@ bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets b
 bench-native: build  ## C++ microbenchmarks
 	$(BIN)/cmake -G Ninja -S . -B build/bench -DNPU_SIM_PYTHON=OFF -DNPU_SIM_BUILD_BENCHMARKS=ON \
 	    -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
-	$(BIN)/cmake --build build/bench
-	$(BIN)/python benchmarks/run_native.py --build build/bench
+	$(BIN)/cmake --build build/bench --target npu_bench
+	build/bench/benchmarks/native/npu_bench
 
 asan: $(VENV)/.dev  ## build with address and undefined-behaviour sanitizers and run the native tests
 	$(BIN)/python -m pytest tests/sanitizers
