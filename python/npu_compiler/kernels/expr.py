@@ -8,17 +8,25 @@ The language is Python's integer arithmetic (``+ - * // %``), comparisons, ``and
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import operator
+from collections.abc import Callable, Mapping
 from functools import cache
 
-_BINARY = {ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "/", ast.Mod: "%"}
-_COMPARE = {
-    ast.Eq: "==",
-    ast.NotEq: "!=",
-    ast.Lt: "<",
-    ast.LtE: "<=",
-    ast.Gt: ">",
-    ast.GtE: ">=",
+# The C++ spelling and the Python function of each operator.
+_BINARY: dict[type[ast.operator], tuple[str, Callable[[int, int], int]]] = {
+    ast.Add: ("+", operator.add),
+    ast.Sub: ("-", operator.sub),
+    ast.Mult: ("*", operator.mul),
+    ast.FloorDiv: ("/", operator.floordiv),
+    ast.Mod: ("%", operator.mod),
+}
+_COMPARE: dict[type[ast.cmpop], tuple[str, Callable[[int, int], bool]]] = {
+    ast.Eq: ("==", operator.eq),
+    ast.NotEq: ("!=", operator.ne),
+    ast.Lt: ("<", operator.lt),
+    ast.LtE: ("<=", operator.le),
+    ast.Gt: (">", operator.gt),
+    ast.GtE: (">=", operator.ge),
 }
 
 
@@ -64,32 +72,13 @@ def evaluate(text: str, values: Mapping[str, int]) -> int:
             case ast.Attribute(value=ast.Name(id=operand), attr=axis):
                 key = f"{operand}.{axis}"
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                a, b = run(left), run(right)
-                symbol = _BINARY[type(op)]
-                if symbol in "/%" and b == 0:
-                    raise ExpressionError(f"division by zero in {text!r}")
-                return (
-                    {"+": a + b, "-": a - b, "*": a * b}[symbol]
-                    if symbol in "+-*"
-                    else (a // b if symbol == "/" else a % b)
-                )
+                return _BINARY[type(op)][1](run(left), run(right))
             case ast.UnaryOp(op=ast.USub(), operand=operand_):
                 return -run(operand_)
             case ast.UnaryOp(op=ast.Not(), operand=operand_):
                 return int(not run(operand_))
             case ast.Compare(left=left, ops=[op_], comparators=[right]) if type(op_) in _COMPARE:
-                a, b = run(left), run(right)
-                order = (a > b) - (a < b)
-                return int(
-                    {
-                        "==": order == 0,
-                        "!=": order != 0,
-                        "<": order < 0,
-                        "<=": order <= 0,
-                        ">": order > 0,
-                        ">=": order >= 0,
-                    }[_COMPARE[type(op_)]]
-                )
+                return int(_COMPARE[type(op_)][1](run(left), run(right)))
             case ast.BoolOp(op=ast.And(), values=parts):
                 return int(all(run(p) for p in parts))
             case ast.BoolOp(op=ast.Or(), values=parts):
@@ -102,7 +91,10 @@ def evaluate(text: str, values: Mapping[str, int]) -> int:
             raise ExpressionError(f"unknown name {key!r} in {text!r}")
         return values[key]
 
-    return run(_parse(text))
+    try:
+        return run(_parse(text))
+    except ZeroDivisionError:
+        raise ExpressionError(f"division by zero in {text!r}") from None
 
 
 def to_cpp(text: str) -> str:
@@ -117,13 +109,13 @@ def to_cpp(text: str) -> str:
             case ast.Attribute(value=ast.Name(id=operand), attr=axis):
                 return f"{operand}_{axis}"
             case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
-                return f"({emit(left)} {_BINARY[type(op)]} {emit(right)})"
+                return f"({emit(left)} {_BINARY[type(op)][0]} {emit(right)})"
             case ast.UnaryOp(op=ast.USub(), operand=operand_):
                 return f"(SatInt(0) - {emit(operand_)})"
             case ast.UnaryOp(op=ast.Not(), operand=operand_):
                 return f"(!{emit(operand_)})"
             case ast.Compare(left=left, ops=[op_], comparators=[right]) if type(op_) in _COMPARE:
-                return f"({emit(left)} {_COMPARE[type(op_)]} {emit(right)})"
+                return f"({emit(left)} {_COMPARE[type(op_)][0]} {emit(right)})"
             case ast.BoolOp(op=op__, values=parts):
                 return (
                     "("
