@@ -1,0 +1,33 @@
+"""pytest options of the comprehensive test, and the reports that they ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from tests.reports import CheckResult
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("comprehensive test")
+    group.addoption(
+        "--generate-reports",
+        action="store_true",
+        help="write a Markdown report per test model and a summary",
+    )
+    group.addoption("--output", default="reports", metavar="DIR", help="where the reports go")
+
+
+@pytest.fixture(scope="session")
+def model_results(request: pytest.FixtureRequest) -> Iterator[list[CheckResult]]:
+    """Collect results of test models; they are reported at the end if that was asked for."""
+    results: list[CheckResult] = []
+    yield results
+    if request.config.getoption("--generate-reports"):
+        from tests.reports import write_reports
+
+        write_reports(results, Path(request.config.getoption("--output")))

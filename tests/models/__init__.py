@@ -1,0 +1,7 @@
+"""Test models by graph pattern. Every module in this folder is imported, and so registered."""
+
+from importlib import import_module
+from pkgutil import iter_modules
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")
