@@ -99,6 +99,7 @@ def _buffers(r: Container) -> list[BufferAllocation]:
                 r.optional(row["alias_of"], len(rows), f"{where}: alias_of"),
                 row["first_use"],
                 row["last_use"],
+                dtype="uint8",
             )
         )
     return found
@@ -137,34 +138,24 @@ def _described(
     buffers: Sequence[BufferAllocation], tensors: Sequence[TensorSpec]
 ) -> tuple[BufferAllocation, ...]:
     """Buffers with the shape and dtype of the tensor that each was made for."""
-    owners: dict[int, TensorSpec] = {}
-    for tensor in tensors:
-        owners.setdefault(tensor.buffer, tensor)
-    found = []
-    for i, b in enumerate(buffers):
-        t = owners.get(i)
-        shape, alloc, dtype = (
-            ((), (), "uint8")
-            if t is None
-            else (
-                t.shape,
-                t.alloc_shape,
-                t.storage_dtype,
-            )
-        )
-        found.append(
-            BufferAllocation(
-                b.name,
-                b.kind,
-                b.size_bytes,
-                b.offset,
-                b.alias_of,
-                b.first_use,
-                b.last_use,
-                shape,
-                alloc,
-                dtype,
-            )
+    found = list(buffers)
+    described: set[int] = set()
+    for t in tensors:
+        if t.buffer in described:
+            continue
+        described.add(t.buffer)
+        b = buffers[t.buffer]
+        found[t.buffer] = BufferAllocation(
+            b.name,
+            b.kind,
+            b.size_bytes,
+            b.offset,
+            b.alias_of,
+            b.first_use,
+            b.last_use,
+            t.shape,
+            t.alloc_shape,
+            t.storage_dtype,
         )
     return tuple(found)
 
@@ -183,7 +174,15 @@ def _source_tensors(r: Container) -> tuple[SourceTensor, ...]:
 def _weights(
     r: Container, sources: Sequence[SourceTensor], tensor_count: int
 ) -> tuple[tuple[int, ...], tuple[Recipe, ...]]:
-    steps = [_step(r, row, f"RECIPES[{i}]", sources) for i, row in enumerate(r.rows("RECIPES"))]
+    # Many weights share steps (the same cast, the same permutation): each is checked once.
+    known: dict[tuple[object, ...], RecipeStep] = {}
+    steps = []
+    for i, row in enumerate(r.rows("RECIPES")):
+        key = tuple(row.values())
+        step = known.get(key)
+        if step is None:
+            step = known[key] = _step(r, row, f"RECIPES[{i}]", sources)
+        steps.append(step)
     tensors, recipes = [], []
     for i, row in enumerate(r.rows("WEIGHTS")):
         where = f"WEIGHTS[{i}]"
