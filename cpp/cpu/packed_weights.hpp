@@ -2,26 +2,26 @@
 #pragma once
 
 #include <cstddef>
-#include <vector>
+#include <memory>
 
+#include "runtime/host_buffer.hpp"
 #include "runtime/host_device.hpp"
 
 namespace npu::cpu {
 
 constexpr std::size_t kScratchAlignment = 64;
 
+// Zero-filled, 64-byte-aligned memory. The packed weights of a program lie side by side.
 class PackedWeights final : public PreparedWeights {
  public:
-  explicit PackedWeights(std::size_t bytes)
-      : blocks_((bytes + sizeof(Block) - 1) / sizeof(Block)) {}
-  void* data() { return blocks_.data(); }
-  const void* data() const { return blocks_.data(); }
+  // Throws Error(kOutOfMemory).
+  explicit PackedWeights(std::size_t bytes);
+  void* data() { return data_; }
+  const void* data() const { return data_; }
 
  private:
-  struct alignas(kScratchAlignment) Block {
-    std::byte bytes[kScratchAlignment];
-  };
-  std::vector<Block> blocks_;
+  std::shared_ptr<HostBuffer> chunk_;
+  std::byte* data_;
 };
 
 // Lays out the parts of a kernel's scratch memory, each on a 64-byte boundary.

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/huge_pages.hpp"
 #include "runtime/text.hpp"
 
 namespace npu {
@@ -12,8 +13,10 @@ namespace npu {
 std::shared_ptr<HostBuffer> HostBuffer::allocate(std::size_t bytes) {
   // calloc gives fresh pages without touching them, where an aligned allocation would have to be
   // cleared.
-  void* memory = bytes <= std::numeric_limits<std::size_t>::max() - kHostAlignment
-                     ? std::calloc(bytes + kHostAlignment, 1)
+  const bool large = bytes >= kHugePageBytes;
+  const std::size_t alignment = large ? kHugePageBytes : kHostAlignment;
+  void* memory = bytes <= std::numeric_limits<std::size_t>::max() - alignment
+                     ? std::calloc(bytes + alignment, 1)
                      : nullptr;
   if (memory == nullptr) {
     throw Error(ErrorCode::kOutOfMemory, text("the host cannot give ", bytes,
@@ -21,9 +24,10 @@ std::shared_ptr<HostBuffer> HostBuffer::allocate(std::size_t bytes) {
   }
   std::shared_ptr<void> owner(memory, [](void* m) { std::free(m); });
   const auto address = reinterpret_cast<std::uintptr_t>(memory);
-  const std::size_t skip = (kHostAlignment - address % kHostAlignment) % kHostAlignment;
-  return std::make_shared<HostBuffer>(std::span(static_cast<std::byte*>(memory) + skip, bytes),
-                                      std::move(owner), true);
+  const std::size_t skip = (alignment - address % alignment) % alignment;
+  const std::span<std::byte> aligned(static_cast<std::byte*>(memory) + skip, bytes);
+  if (large) prefer_huge_pages(aligned);
+  return std::make_shared<HostBuffer>(aligned, std::move(owner), true);
 }
 
 HostBuffer::HostBuffer(std::span<std::byte> memory, std::shared_ptr<void> owner, bool writable)
