@@ -1,0 +1,1 @@
+"""Model families through torch_ir: `python -m tests.families` prints the table of results."""

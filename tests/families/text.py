@@ -1,0 +1,178 @@
+"""Text families of `transformers`: encoders, decoders, encoder-decoders."""
+
+from __future__ import annotations
+
+from .family import Family
+from .hf import BART, T5, TEXT, hf, pair, tokens
+
+NAMES_OF_GPT2 = {
+    "vocab_size": TEXT["vocab_size"],
+    "n_embd": 32,
+    "n_layer": 2,
+    "n_head": 4,
+    "n_positions": 64,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+GLOBAL_ATTENTION = (
+    "Could not guard on data-dependent expression",
+    "whether a token attends globally is read from the mask with `any().item()` and branched on",
+)
+GROUPED = {**TEXT, "num_key_value_heads": 2}
+
+ENCODERS = [
+    hf("BERT", "encoder", "BertModel", tokens(), TEXT, fast=True),
+    hf("RoBERTa", "encoder", "RobertaModel", tokens(), TEXT),
+    hf("ALBERT", "encoder", "AlbertModel", tokens(), TEXT, embedding_size=16),
+    hf(
+        "DistilBERT",
+        "encoder",
+        "DistilBertModel",
+        tokens(),
+        TEXT,
+        dim=32,
+        hidden_dim=48,
+        n_layers=2,
+        n_heads=4,
+    ),
+    hf("ELECTRA", "encoder", "ElectraModel", tokens(), TEXT, embedding_size=16),
+    hf(
+        "DeBERTa-v2",
+        "encoder",
+        "DebertaV2Model",
+        tokens(),
+        TEXT,
+        relative_attention=True,
+        position_buckets=16,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+    ),
+    hf("MPNet", "encoder", "MPNetModel", tokens(), TEXT),
+    hf(
+        "ModernBERT",
+        "encoder",
+        "ModernBertModel",
+        tokens(),
+        TEXT,
+        local_attention=4,
+        cls_token_id=1,
+        sep_token_id=2,
+    ),
+    hf("FNet", "encoder", "FNetModel", tokens(mask=False), TEXT),
+    hf("SqueezeBERT", "encoder", "SqueezeBertModel", tokens(), TEXT, embedding_size=32),
+    hf(
+        "MobileBERT",
+        "encoder",
+        "MobileBertModel",
+        tokens(),
+        TEXT,
+        embedding_size=16,
+        intra_bottleneck_size=16,
+    ),
+    hf("Nyströmformer", "encoder", "NystromformerModel", tokens(), TEXT, segment_means_seq_len=64),
+    hf(
+        "XLNet",
+        "encoder",
+        "XLNetModel",
+        tokens(),
+        d_model=32,
+        n_layer=2,
+        n_head=4,
+        d_inner=48,
+        vocab_size=99,
+    ),
+    hf(
+        "Longformer",
+        "encoder",
+        "LongformerModel",
+        tokens(length=8),
+        TEXT,
+        attention_window=4,
+        blocked=GLOBAL_ATTENTION,
+    ),
+    hf("BigBird", "encoder", "BigBirdModel", tokens(), TEXT, attention_type="original_full"),
+    hf(
+        "Funnel",
+        "encoder",
+        "FunnelModel",
+        tokens(length=8),
+        vocab_size=99,
+        block_sizes=[1, 1],
+        d_model=32,
+        n_head=4,
+        d_head=8,
+        d_inner=48,
+    ),
+    hf(
+        "CANINE",
+        "encoder",
+        "CanineModel",
+        tokens(length=32),
+        TEXT,
+        num_hash_buckets=64,
+        local_transformer_stride=8,
+    ),
+]
+
+DECODERS = [
+    hf("GPT-2", "decoder", "GPT2LMHeadModel", tokens(), NAMES_OF_GPT2, fast=True),
+    hf("GPT-J", "decoder", "GPTJForCausalLM", tokens(), NAMES_OF_GPT2, rotary_dim=4),
+    hf("GPT-NeoX", "decoder", "GPTNeoXForCausalLM", tokens(), TEXT),
+    hf("OPT", "decoder", "OPTForCausalLM", tokens(), TEXT, ffn_dim=48, word_embed_proj_dim=32),
+    hf("BLOOM", "decoder", "BloomForCausalLM", tokens(), TEXT, n_layer=2, n_head=4),
+    hf(
+        "Falcon",
+        "decoder",
+        "FalconForCausalLM",
+        tokens(),
+        TEXT,
+        new_decoder_architecture=True,
+        num_kv_heads=2,
+    ),
+    hf("Llama", "decoder", "LlamaForCausalLM", tokens(), GROUPED, fast=True),
+    hf("Mistral", "decoder", "MistralForCausalLM", tokens(), GROUPED, sliding_window=4),
+    hf("Qwen2", "decoder", "Qwen2ForCausalLM", tokens(), GROUPED, tie_word_embeddings=True),
+    hf("Qwen3", "decoder", "Qwen3ForCausalLM", tokens(), GROUPED, head_dim=8),
+    hf("Gemma", "decoder", "GemmaForCausalLM", tokens(), GROUPED, head_dim=8),
+    hf("Gemma 2", "decoder", "Gemma2ForCausalLM", tokens(), GROUPED, head_dim=8, sliding_window=4),
+    hf(
+        "Gemma 3",
+        "decoder",
+        "Gemma3ForCausalLM",
+        tokens(),
+        GROUPED,
+        head_dim=8,
+        sliding_window=4,
+        layer_types=["sliding_attention", "full_attention"],
+    ),
+    hf("Phi", "decoder", "PhiForCausalLM", tokens(), TEXT),
+    hf("Phi-3", "decoder", "Phi3ForCausalLM", tokens(), GROUPED),
+    hf("StableLM", "decoder", "StableLmForCausalLM", tokens(), GROUPED),
+    hf("OLMo 2", "decoder", "Olmo2ForCausalLM", tokens(), GROUPED),
+    hf("Cohere", "decoder", "CohereForCausalLM", tokens(), GROUPED),
+    hf("Granite", "decoder", "GraniteForCausalLM", tokens(), GROUPED, residual_multiplier=0.5),
+    hf("SmolLM3", "decoder", "SmolLM3ForCausalLM", tokens(), GROUPED, no_rope_layer_interval=2),
+]
+
+ENCODER_DECODERS = [
+    hf("T5", "encoder-decoder", "T5ForConditionalGeneration", pair, T5, fast=True),
+    hf("mT5", "encoder-decoder", "MT5Model", pair, T5, feed_forward_proj="gated-gelu"),
+    hf("BART", "encoder-decoder", "BartForConditionalGeneration", pair, BART),
+    hf("mBART", "encoder-decoder", "MBartForConditionalGeneration", pair, BART),
+    hf("Pegasus", "encoder-decoder", "PegasusForConditionalGeneration", pair, BART),
+    hf("Marian", "encoder-decoder", "MarianMTModel", pair, BART),
+    hf("M2M-100", "encoder-decoder", "M2M100Model", pair, BART),
+    hf(
+        "LED",
+        "encoder-decoder",
+        "LEDModel",
+        pair,
+        BART,
+        blocked=GLOBAL_ATTENTION,
+        attention_window=4,
+        max_encoder_position_embeddings=64,
+        max_decoder_position_embeddings=64,
+    ),
+]
+
+FAMILIES: list[Family] = [*ENCODERS, *DECODERS, *ENCODER_DECODERS]
