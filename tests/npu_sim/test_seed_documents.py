@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import re
 import runpy
-import sys
 import types
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,14 @@ import torch
 from safetensors.torch import save_file
 
 from npu_sim.models import resnet18, trained_like
+from tests.docs.documents import ROOT, code_blocks, install_torchvision
 
-ROOT = Path(__file__).resolve().parents[2]
 SEEDS = ROOT / "tests" / "seeds"
 
 
 def blocks(document: str, *words: str) -> list[str]:
     """The Python blocks of a document that contain one of the words, in order."""
-    text = (SEEDS / document).read_text(encoding="utf-8")
-    found = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    found = code_blocks(SEEDS / document, "python")
     return [block for block in found if any(word in block for word in words)]
 
 
@@ -46,18 +44,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     save_file(model.state_dict(), "resnet18.safetensors")
     save_file(model.state_dict(), "model.safetensors")
 
-    models = types.ModuleType("torchvision.models")
-    models.ResNet18_Weights = types.SimpleNamespace(DEFAULT="default")  # type: ignore[attr-defined]
-
     def stand_in(*, weights: str | None = None) -> torch.nn.Module:
         assert weights in (None, "default")
         return model
 
-    models.resnet18 = stand_in  # type: ignore[attr-defined]
-    torchvision = types.ModuleType("torchvision")
-    torchvision.models = models  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "torchvision", torchvision)
-    monkeypatch.setitem(sys.modules, "torchvision.models", models)
+    default = types.SimpleNamespace(DEFAULT="default")
+    install_torchvision(monkeypatch, resnet18=stand_in, ResNet18_Weights=default)
     return tmp_path
 
 
