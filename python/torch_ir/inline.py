@@ -21,6 +21,7 @@ from .autocast import AutocastCall, AutocastRegion
 from .errors import ConversionError
 from .ir import GETITEM, TensorMeta
 from .plan import result_tensors
+from .runtime_checks import check_step, refuse_numbers
 from .source import source_of
 
 __all__ = ["FlatCall", "GraphFlattener", "MultiOutput", "tensor_meta"]
@@ -114,7 +115,9 @@ class GraphFlattener:
             elif node.op == "get_attr":
                 env[node] = self._attribute(module, node)
             elif node.op == "output":
-                return _resolve(node.args[0], env)
+                results = _resolve(node.args[0], env)
+                refuse_numbers(node.name, results)
+                return results
             elif node.op == "call_function":
                 args = _resolve(node.args, env)
                 env[node] = self._call(node, args, _resolve(node.kwargs, env), region)
@@ -156,6 +159,18 @@ class GraphFlattener:
         if target is torch.ops.aten._assert_tensor_metadata.default:
             # It states a fact about a tensor that the IR's shapes and dtypes state already.
             return None
+
+        def emit(func: Any, arguments: tuple[Any, ...]) -> list[TensorMeta]:
+            result = None
+            if func._schema.returns:
+                # A comparison of one element with a number.
+                result = torch.empty_like(self.values[arguments[0].name], dtype=torch.bool)
+            return self._add(node, node.name, func, arguments, {}, result)
+
+        is_check, stand_in = check_step(node.name, target, args, emit)
+        if is_check:
+            return stand_in
+        refuse_numbers(node.name, (args, kwargs))
         if not isinstance(target, torch._ops.OpOverload):
             raise ConversionError(
                 f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; "
