@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+import torch
 
 from tests.models.base import ModelSpec
 from torch_ir import (
@@ -17,7 +20,7 @@ from torch_ir import (
     verify_ir_with_state_dict,
 )
 
-__all__ = ["BATCHES", "SEEDS", "CheckResult", "Verification", "check_model"]
+__all__ = ["BATCHES", "SEEDS", "CheckResult", "Verification", "check_model", "one_thread"]
 
 BATCHES = (1, 3)
 SEEDS = (0, 1, 2)
@@ -79,6 +82,18 @@ class CheckResult:
         return None if self.verifications else "nothing was verified"
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Let PyTorch compute on one thread: for small models, waiting for others takes longer."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def check_model(
     spec: ModelSpec,
     rtol: float = 1e-4,
