@@ -158,7 +158,7 @@ class IRExecutor:
                     registers[register] = None
         except Exception as error:
             node = step.node if step is not None else None
-            where = f" from {node.source}" if node is not None and node.source else ""
+            where = f" of {node.place}" if node is not None and node.place else ""
             raise ExecutionError(
                 f"node {node.name!r} ({node.op_type}){where} failed: {error}"
                 if node

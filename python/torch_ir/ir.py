@@ -82,6 +82,12 @@ class IRNode:
     attrs: dict[str, Any] = field(default_factory=dict)
     source: dict[str, str] | None = None
 
+    @property
+    def place(self) -> str:
+        """The source for people: ``layer1.0.conv1 at resnet.py:57``; empty where unknown."""
+        source = self.source or {}
+        return " at ".join(source[key] for key in ("module", "location") if source.get(key))
+
     def __str__(self) -> str:
         operands = [tensor.name for tensor in self.inputs]
         operands += [f"{key}={value!r}" for key, value in self.attrs.items()]

@@ -71,7 +71,8 @@ def test_bad_inputs(ir: IR, model: nn.Module, inputs: Any, message: str) -> None
 def test_a_failing_operator_is_named_with_its_source(ir: IR, model: nn.Module) -> None:
     broken = IR.from_dict(ir.to_dict())
     broken.nodes[0].attrs["groups"] = 5
-    with pytest.raises(ExecutionError, match=r"'conv2d' \(aten\.conv2d\.default\).*models\.py"):
+    place = r"'conv2d' \(aten\.conv2d\.default\) of conv at .*skip_connections\.py:\d+ failed"
+    with pytest.raises(ExecutionError, match=place):
         IRExecutor(broken, weights=model.state_dict()).execute(torch.randn(2, 3, 8, 8))
 
 
