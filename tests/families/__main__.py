@@ -7,6 +7,8 @@ import json
 import sys
 from pathlib import Path
 
+import torch
+
 from .check import BLOCKED, FAILED, Result, run_family
 from .records import FAMILIES
 from .table import markdown
@@ -28,6 +30,8 @@ def main() -> int:
     if not chosen:
         print("no such family; their names are: " + ", ".join(f.name for f in FAMILIES))
         return 2
+    # The models are too small for several threads, which only wait for each other.
+    torch.set_num_threads(1)
     results: list[Result] = []
     for family in chosen:
         result = run_family(family)

@@ -47,7 +47,6 @@ VISION = [
         depths=[2, 2],
         num_heads=[2, 4],
         window_size=4,
-        fast=True,
     ),
     hf(
         "Swin v2",

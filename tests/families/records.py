@@ -31,7 +31,7 @@ CNN = [
     _cnn("MobileNetV2", cnn.mobilenet_v2),
     _cnn("MobileNetV3", cnn.mobilenet_v3, fast=True),
     _cnn("EfficientNet", cnn.efficientnet),
-    _cnn("DenseNet", cnn.densenet, fast=True),
+    _cnn("DenseNet", cnn.densenet),
     _cnn("SqueezeNet", cnn.squeezenet),
     _cnn("ShuffleNetV2", cnn.shufflenet, fast=True),
     _cnn("ConvNeXt", cnn.convnext),

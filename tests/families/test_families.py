@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from .check import BLOCKED, PASSED, SKIPPED, Result, run_family
 from .family import Family
@@ -18,7 +23,17 @@ from .records import FAMILIES
 from .table import markdown
 
 ALL = os.environ.get("NPU_SIM_ALL_FAMILIES", "0") == "1"
+PAGE = Path(__file__).parents[2] / "docs" / "torch-ir" / "models.md"
 CHOSEN = [family for family in FAMILIES if ALL or family.fast]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """The models are too small for several threads, which only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("family", CHOSEN, ids=lambda family: family.name)
@@ -43,9 +58,6 @@ def test_the_list_covers_every_kind() -> None:
 
 def test_a_family_that_differs_from_eager_fails() -> None:
     """The check compares: a model whose results change from call to call does not pass."""
-    import torch
-    from torch import nn
-
     calls = itertools.count()
 
     class Counting(nn.Module):
@@ -59,9 +71,6 @@ def test_a_family_that_differs_from_eager_fails() -> None:
 
 
 def test_a_blocked_family_needs_its_reason_in_the_error() -> None:
-    import torch
-    from torch import nn
-
     class Branching(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x * 2 if x.sum() > 0 else x
@@ -84,3 +93,8 @@ def test_the_page_lists_every_result() -> None:
     assert "| A | cnn | `a` | 10 | 3 | 1,234 | exact | 6/10 |" in page
     assert "* B: its shapes depend on data" in page
     assert "| all | 2 | 1 |" in page
+
+
+def test_the_committed_page_lists_these_families() -> None:
+    rows = re.findall(r"^\| (.+?) \| .+? \| `(\w+)` \|", PAGE.read_text("utf-8"), re.MULTILINE)
+    assert rows == [(family.name, family.model) for family in FAMILIES], "run `make families`"
