@@ -99,6 +99,7 @@ class GraphFlattener:
     used_names: set[str] = field(default_factory=set)
     calls: list[FlatCall] = field(default_factory=list)
     values: dict[str, torch.Tensor] = field(default_factory=dict)
+    has_numbers: bool = False
 
     def run(
         self,
@@ -116,7 +117,7 @@ class GraphFlattener:
                 env[node] = self._attribute(module, node)
             elif node.op == "output":
                 results = _resolve(node.args[0], env)
-                refuse_numbers(node.name, results)
+                self._refuse_numbers(node, results)
                 return results
             elif node.op == "call_function":
                 args = _resolve(node.args, env)
@@ -169,8 +170,9 @@ class GraphFlattener:
 
         is_check, stand_in = check_step(node.name, target, args, emit)
         if is_check:
+            self.has_numbers = True
             return stand_in
-        refuse_numbers(node.name, (args, kwargs))
+        self._refuse_numbers(node, (args, kwargs))
         if not isinstance(target, torch._ops.OpOverload):
             raise ConversionError(
                 f"node {node.name!r}: {target!r} computes on sizes or Python values at run time; "
@@ -179,6 +181,10 @@ class GraphFlattener:
         if region is not None and region.enabled:
             return self._autocast(node, target, args, kwargs, region)
         return self._emit(node, target, args, kwargs)
+
+    def _refuse_numbers(self, node: Node, values: Any) -> None:
+        if self.has_numbers:
+            refuse_numbers(node.name, values)
 
     def _inline(
         self,

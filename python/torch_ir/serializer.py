@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .attrs import attr_to_json
+from .collector import collector_paused
 from .constants import constant_from_dict, constant_to_dict, large_constants, pack_constants
 from .errors import SerializationError, TorchIRError
 from .files import replace_file
@@ -177,6 +178,7 @@ class IRSerializer:
     def __init__(self, validate: bool = True) -> None:
         self.validate = validate
 
+    @collector_paused()
     def serialize(self, ir: IR) -> str:
         """Return an IR as JSON text with one node, tensor or constant per line.
 
@@ -195,6 +197,7 @@ class IRSerializer:
                 f"IR {ir.model_name!r} cannot be written as JSON: {error}"
             ) from error
 
+    @collector_paused()
     def deserialize(self, text: str | bytes, folder: Path | None = None) -> IR:
         """Build an IR from JSON text.
 
@@ -213,6 +216,7 @@ class IRSerializer:
             validate_ir(ir)
         return ir
 
+    @collector_paused()
     def save(self, ir: IR, path: str | os.PathLike[str]) -> None:
         """Write an IR to a file, which is replaced only once the new content is complete.
 
@@ -235,6 +239,7 @@ class IRSerializer:
         except OSError as error:
             raise SerializationError(f"cannot write IR file {target}: {error}") from error
 
+    @collector_paused()
     def load(self, path: str | os.PathLike[str]) -> IR:
         """Read an IR from a file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,22 @@ def test_attributes_survive_json_exactly() -> None:
     attrs = {node.op_type: node.attrs for node in read.nodes}
     assert attrs["aten.masked_fill.Scalar"] == {"value": float("-inf")}
     assert attrs["aten.gelu.default"] == {"approximate": "tanh"}
+
+
+def test_the_garbage_collector_rests_while_an_ir_is_read_and_written(
+    ir: IR, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states: list[bool] = []
+    monkeypatch.setattr("torch_ir.serializer.validate_ir", lambda _: states.append(gc.isenabled()))
+    assert gc.isenabled()
+    save_ir(ir, tmp_path / "ir.json")
+    load_ir(tmp_path / "ir.json")
+    deserialize_ir(serialize_ir(ir))
+    assert states == [False] * 4
+    assert gc.isenabled()
+    with pytest.raises(SerializationError):
+        deserialize_ir("{")
+    assert gc.isenabled()
 
 
 def test_missing_file(tmp_path: Path) -> None:
