@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test lint format bench bench-native asan tsan stubs clean
+.PHONY: help venv build demo test lint format families bench bench-native asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
-	    nvidia-cuda-nvrtc ziglang pillow
+	    nvidia-cuda-nvrtc ziglang pillow transformers
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base
@@ -49,6 +49,9 @@ format: $(VENV)/.dev  ## format Python and C++
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files '*.cpp' '*.hpp' '*.h' '*.metal' | xargs $(BIN)/clang-format -i
+
+families: $(VENV)/.dev build  ## every model family through torch_ir (minutes); writes docs/torch-ir/models.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families --write docs/torch-ir/models.md
 
 bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets beside their peers
 	$(BIN)/npu-sim bench resnet18 --against torch,onnxruntime,openvino

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels import KERNELS
@@ -15,8 +16,7 @@ from npu_compiler.layout import transform_steps
 from npu_compiler.program.recipes import Recipe
 
 
-@dataclass(frozen=True, slots=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """A named tensor. ``shape``, ``alloc_shape`` and ``strides`` (elements) are in logical (NCHW)
     order; ``dtype`` is the dtype in the IR, which the user gets back, ``storage_dtype`` the one in
     device memory. ``buffer`` indexes ``buffer_allocations``, ``offset`` is in bytes.
@@ -45,8 +45,7 @@ class TensorSpec:
         return prod(self.alloc_shape) * DTYPES[self.storage_dtype].size
 
 
-@dataclass(frozen=True, slots=True)
-class BufferAllocation:
+class BufferAllocation(NamedTuple):
     """A piece of device memory. ``offset``: in the arena, or in the constants. ``alias_of``: the
     buffer whose memory it takes over. ``shape``, ``alloc_shape`` and ``dtype`` (storage) are those
     of the tensor it was made for.
@@ -64,8 +63,7 @@ class BufferAllocation:
     dtype: str = "float32"
 
 
-@dataclass(frozen=True, slots=True)
-class OperandView:
+class OperandView(NamedTuple):
     """What a dispatch binds for one operand: a strided window on a buffer (offset in bytes, strides
     in elements).
     """
@@ -80,8 +78,7 @@ class OperandView:
     tensor: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class SourceLocation:
+class SourceLocation(NamedTuple):
     """The IR node that a dispatch computes last, and where it stands in the model's source."""
 
     node: str
@@ -129,8 +126,7 @@ class KernelCall:
         return tuple(o.buffer for o in self.operands if o is not None and o.access == "write")
 
 
-@dataclass(frozen=True, slots=True)
-class SourceTensor:
+class SourceTensor(NamedTuple):
     """A state_dict tensor that weights are made from."""
 
     name: str

@@ -15,6 +15,7 @@ from npu_compiler.program import schema
 from npu_compiler.program.schema import MAX_RANK, NONE, SECTIONS, Record
 
 Row = dict[str, Any]
+_DTYPE_NAMES = {number: dtype.name for number, dtype in BY_ID.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +163,10 @@ class Container:
 
     def dtype(self, number: int, where: str) -> str:
         """The name of a dtype id."""
-        name: str = self.pick(BY_ID, number, f"{where}: dtype").name
-        return name
+        try:
+            return _DTYPE_NAMES[number]
+        except KeyError:
+            raise self.fail(f"{where}: dtype is {number}; known are {sorted(BY_ID)}") from None
 
     def below(self, value: int, limit: int, where: str) -> int:
         """``value``, an index."""
