@@ -11,22 +11,11 @@ using Factory = std::unique_ptr<HostKernel> (*)(const DispatchInfo&, const CpuCo
 
 Factory factory_of(std::uint32_t kernel) {
   switch (kernel) {
-    case NPU_KERNEL_CONV2D:
-      return &make_conv2d;
-    case NPU_KERNEL_GEMM:
-      return &make_gemm;
-    case NPU_KERNEL_MAX_POOL2D:
-      return &make_max_pool2d;
-    case NPU_KERNEL_AVG_POOL2D:
-      return &make_avg_pool2d;
-    case NPU_KERNEL_ADAPTIVE_AVG_POOL2D:
-      return &make_adaptive_avg_pool2d;
-    case NPU_KERNEL_SOFTMAX:
-      return &make_softmax;
-    case NPU_KERNEL_REDUCE:
-      return &make_reduce;
-    case NPU_KERNEL_ELEMENTWISE:
-      return &make_elementwise;
+#define NPU_FACTORY_CASE(id, name) \
+  case NPU_KERNEL_##id:            \
+    return &make_##name;
+    NPU_KERNELS(NPU_FACTORY_CASE)
+#undef NPU_FACTORY_CASE
     default:
       return nullptr;
   }

@@ -1,4 +1,4 @@
-// The cpu device's kernels: one factory per kernel record.
+// The cpu device's kernels: one factory, make_<kernel>, per kernel record.
 #pragma once
 
 #include <memory>
@@ -7,6 +7,7 @@
 #include "cpu/kernels/thread_pool.hpp"
 #include "cpu/tile_kernels.hpp"
 #include "runtime/host_device.hpp"
+#include "runtime/kernel_params.hpp"
 
 namespace npu::cpu {
 
@@ -18,18 +19,10 @@ struct CpuContext {
 
 // Each makes a verified dispatch of its kernel ready. The dispatch's views need not outlive the
 // call. Throws Error(kInvalidProgram) for what only looking into the fields shows to be wrong.
-std::unique_ptr<HostKernel> make_conv2d(const DispatchInfo& dispatch, const CpuContext& context);
-std::unique_ptr<HostKernel> make_gemm(const DispatchInfo& dispatch, const CpuContext& context);
-std::unique_ptr<HostKernel> make_max_pool2d(const DispatchInfo& dispatch,
-                                            const CpuContext& context);
-std::unique_ptr<HostKernel> make_avg_pool2d(const DispatchInfo& dispatch,
-                                            const CpuContext& context);
-std::unique_ptr<HostKernel> make_adaptive_avg_pool2d(const DispatchInfo& dispatch,
-                                                     const CpuContext& context);
-std::unique_ptr<HostKernel> make_softmax(const DispatchInfo& dispatch, const CpuContext& context);
-std::unique_ptr<HostKernel> make_reduce(const DispatchInfo& dispatch, const CpuContext& context);
-std::unique_ptr<HostKernel> make_elementwise(const DispatchInfo& dispatch,
-                                             const CpuContext& context);
+#define NPU_DECLARE_FACTORY(id, name) \
+  std::unique_ptr<HostKernel> make_##name(const DispatchInfo& dispatch, const CpuContext& context);
+NPU_KERNELS(NPU_DECLARE_FACTORY)
+#undef NPU_DECLARE_FACTORY
 
 // The storage type of a type variable's operand, for the convolution, GEMM and pooling library.
 // Throws Error(kInvalidProgram) for another dtype than f32, f16 and bf16.

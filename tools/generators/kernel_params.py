@@ -8,7 +8,6 @@ from generators.layout import param_layout
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels import KERNELS, scalar_ops
 from npu_compiler.kernels.record import Kernel
-from npu_compiler.kernels.reduce import REDUCE_OPS
 
 _HEAD = """\
 // Kernel parameter structs and constants.
@@ -25,8 +24,8 @@ def _defines() -> Iterator[tuple[str, list[tuple[str, int]]]]:
     yield "Storage dtypes.", [(f"DTYPE_{d.short.upper()}", d.id) for d in DTYPES.values()]
     yield "Kernel ids.", [(f"KERNEL_{k.name.upper()}", k.id) for k in KERNELS.values()]
     yield (
-        "Values of the reduce kernel's field op.",
-        [(f"REDUCE_{name.upper()}", value) for name, value in REDUCE_OPS.items()],
+        "Values of kernels' fields.",
+        [item for k in KERNELS.values() for item in k.constants.items()],
     )
     yield "Limits of elementwise programs.", [(n, getattr(scalar_ops, n)) for n in _LIMITS]
     yield (
@@ -74,5 +73,11 @@ def kernel_params_header() -> str:
         lines += [f"// {title}", *(f"#define NPU_{name} {value}" for name, value in values), ""]
     for kernel in KERNELS.values():
         lines += [*_struct(kernel), ""]
+    rows = [f"  X({k.name.upper()}, {k.name})" for k in KERNELS.values()]
+    lines += [
+        "// X(ID, name) for every kernel.",
+        " \\\n".join(["#define NPU_KERNELS(X)", *rows]),
+        "",
+    ]
     lines.append("#endif  // NPU_KERNEL_PARAMS_H_\n")
     return "\n".join(lines)

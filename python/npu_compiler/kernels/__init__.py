@@ -1,27 +1,24 @@
 """Kernel records: every NPU instruction, declared once. ``KERNELS`` maps names to records, ordered
-by id.
+by id; every module of this package that has Kernel records at its top level contributes them.
 """
 
 from __future__ import annotations
 
-from npu_compiler.kernels.conv import CONV2D
-from npu_compiler.kernels.elementwise import ELEMENTWISE
-from npu_compiler.kernels.matmul import GEMM
-from npu_compiler.kernels.pool import ADAPTIVE_AVG_POOL2D, AVG_POOL2D, MAX_POOL2D
-from npu_compiler.kernels.record import Kernel
-from npu_compiler.kernels.reduce import REDUCE, SOFTMAX
+from importlib import import_module
+from pkgutil import iter_modules
 
-KERNELS: dict[str, Kernel] = {
-    k.name: k
-    for k in (
-        CONV2D,
-        GEMM,
-        MAX_POOL2D,
-        AVG_POOL2D,
-        ADAPTIVE_AVG_POOL2D,
-        SOFTMAX,
-        REDUCE,
-        ELEMENTWISE,
-    )
-}
+from npu_compiler.kernels.record import Kernel
+
+
+def _collect() -> dict[str, Kernel]:
+    found: dict[int, Kernel] = {}
+    for info in iter_modules(__path__):
+        module = import_module(f"{__name__}.{info.name}")
+        for value in vars(module).values():
+            if isinstance(value, Kernel) and found.setdefault(value.id, value) is not value:
+                raise ValueError(f"kernels {value.name} and {found[value.id].name} share an id")
+    return {found[i].name: found[i] for i in sorted(found)}
+
+
+KERNELS: dict[str, Kernel] = _collect()
 KERNELS_BY_ID: dict[int, Kernel] = {k.id: k for k in KERNELS.values()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -90,6 +90,8 @@ class Kernel:
     inplace: tuple[tuple[str, str], ...] = ()
     shared: tuple[tuple[str, str, int], ...] = ()
     flops: str = "0"
+    # Values of fields that native code refers to by name: ``REDUCE_SUM`` becomes NPU_REDUCE_SUM.
+    constants: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def struct_name(self) -> str:

@@ -41,4 +41,5 @@ REDUCE = Kernel(
     requires=("x.a == y.a", "x.b == y.b", "x.c == y.c", f"op <= {max(REDUCE_OPS.values())}"),
     shared=(("partial", "f32", 8),),
     flops="x.a * x.b * x.c * x.k * x.l",
+    constants={f"REDUCE_{name.upper()}": value for name, value in REDUCE_OPS.items()},
 )

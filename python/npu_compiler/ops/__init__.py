@@ -5,6 +5,8 @@ this registry.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any
 
 from npu_compiler.ops.record import OpRecord
@@ -13,38 +15,10 @@ _RECORDS: dict[str, OpRecord] = {}
 
 
 def _records() -> dict[str, OpRecord]:
+    """Every record; each module of this package with ``RECORDS`` contributes its own."""
     if not _RECORDS:
-        from npu_compiler.ops import (
-            activation,
-            arithmetic,
-            batch_norm,
-            combine,
-            compare,
-            conv,
-            identity,
-            matmul,
-            pool,
-            reduction,
-            scatter,
-            views,
-        )
-
-        families = (
-            activation,
-            arithmetic,
-            batch_norm,
-            combine,
-            compare,
-            conv,
-            identity,
-            matmul,
-            pool,
-            reduction,
-            scatter,
-            views,
-        )
-        for family in families:
-            for record in family.RECORDS:
+        for info in iter_modules(__path__):
+            for record in getattr(import_module(f"{__name__}.{info.name}"), "RECORDS", ()):
                 if record.op_type in _RECORDS:
                     raise ValueError(f"two records for {record.op_type}")
                 _RECORDS[record.op_type] = record
