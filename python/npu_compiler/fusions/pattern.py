@@ -149,7 +149,7 @@ class Op(Pattern):
     With ``commutes`` the arguments ``self`` and ``other`` match in either order.
     """
 
-    def __init__(self, op_types: str, *, commutes: bool = False, **args: Any) -> None:
+    def __init__(self, op_types: str, /, *, commutes: bool = False, **args: Any) -> None:
         self.op_types = frozenset(op_types.split())
         self.commutes = commutes
         self.args = {name: as_pattern(part) for name, part in args.items()}

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from npu_compiler.fusions import fuse_patterns
 from npu_compiler.graph import IRGraph
 from npu_compiler.graph_checker import check_graph, checking
 from npu_compiler.passes.dead_code import eliminate_dead_code
@@ -20,7 +21,7 @@ CANONICALIZE: tuple[Pass, ...] = (
     eliminate_noops,
     eliminate_dead_code,
 )
-OPTIMIZE: tuple[Pass, ...] = (fuse_epilogues, eliminate_dead_code)
+OPTIMIZE: tuple[Pass, ...] = (fuse_patterns, fuse_epilogues, eliminate_dead_code)
 
 
 def run_passes(graph: IRGraph, passes: tuple[Pass, ...], check: bool | None = None) -> IRGraph:
@@ -43,7 +44,7 @@ def canonicalize(graph: IRGraph, check: bool | None = None) -> IRGraph:
 
 
 def optimize_graph(graph: IRGraph, check: bool | None = None) -> IRGraph:
-    """Canonicalize, then fold BatchNorm and fuse additions and clamps into matrix and convolution
-    nodes.
+    """Canonicalize, replace written-out operators (RMSNorm, GELU, ...) by one node each, then fold
+    BatchNorm and fuse additions and clamps into matrix and convolution nodes.
     """
     return run_passes(graph, CANONICALIZE + OPTIMIZE, check)
