@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from npu_compiler.dtypes import DTYPES
 from npu_compiler.errors import ConstraintError, UnsupportedOpError
-from npu_compiler.graph import GETITEM, IRGraph, Node, Source
+from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
+from npu_compiler.ir_reader import size_problem
 from npu_compiler.ops import find_op
 
 
@@ -25,32 +27,72 @@ class Violation:
         return f"node {self.node!r}{place}: {self.op_type}: {self.reason}"
 
 
-def node_violation(graph: IRGraph, node: Node) -> Violation | None:
-    """The first rule that ``node`` breaks, or None."""
+UsedOutputs = Mapping[Node, set[int]]
+
+
+def used_outputs(graph: IRGraph) -> dict[Node, set[int]]:
+    """For every node, the indices of its outputs that something reads; a getitem reads what it
+    picks.
+    """
+    used: dict[Node, set[int]] = {}
+
+    def read(value: Value) -> None:
+        if value.producer is not None:
+            used.setdefault(value.producer, set()).add(value.index)
+
+    for node in graph.nodes:
+        if node.op_type == GETITEM:
+            read(node.args["self"][node.args["index"]])
+        else:
+            for value in node.inputs():
+                read(value)
+    for value in graph.outputs:
+        read(value)
+    return used
+
+
+def node_violation(
+    graph: IRGraph, node: Node, used: UsedOutputs | None = None, *, state: bool = False
+) -> Violation | None:
+    """The first rule that ``node`` breaks, or None.
+
+    ``used`` is ``used_outputs(graph)``, for callers that ask about many nodes. With ``state``,
+    weights may be written to: whoever runs the node keeps them outside the program.
+    """
     if node.op_type == GETITEM:
         return None
     record = find_op(node.op_type)
     if record is None:
         return Violation(node.name, node.op_type, "the NPU has no such operator", node.source, True)
-    several = record.single_output and len(node.outputs) > 1
-    if several and any(index > 0 for index in graph.used_outputs(node)):
-        reason: str | None = "only its first output can be used, but another one is read"
-    elif (state := _mutated_state(graph, node)) is not None:
-        reason = f"it writes to {state!r} in place, but a program's weights are read-only"
-    else:
-        reason = record.reason(node)
+    reason = graph.unbound.get(node.name)
+    if reason is None and record.single_output and len(node.outputs) > 1:
+        read = (used_outputs(graph) if used is None else used).get(node, set())
+        if any(index > 0 for index in read):
+            reason = "only its first output can be used, but another one is read"
+    if reason is None and not state:
+        written = next((name for name in node.mutates if name in graph.weights), None)
+        if written is not None:
+            reason = f"it writes to {written!r} in place, but a program's weights are read-only"
+    if reason is None:
+        reason = record.reason(node) or _size_reason(node)
     return None if reason is None else Violation(node.name, node.op_type, reason, node.source)
 
 
-def _mutated_state(graph: IRGraph, node: Node) -> str | None:
-    return next((name for name in node.mutates if name in graph.weights), None)
+def _size_reason(node: Node) -> str | None:
+    """Why one of the node's tensors is too large for a program; of dtypes that a program knows."""
+    for value in (*node.inputs(), *node.outputs):
+        problem = size_problem(value.shape, value.dtype) if value.dtype in DTYPES else None
+        if problem is not None:
+            return f"tensor {value.name!r}: {problem}"
+    return None
 
 
 def check_constraints(graph: IRGraph) -> list[Violation]:
     """Every node of ``graph`` that the NPU cannot run, in order; an empty list means that it
     compiles.
     """
-    found = (node_violation(graph, node) for node in graph.nodes)
+    used = used_outputs(graph)
+    found = (node_violation(graph, node, used) for node in graph.nodes)
     return [violation for violation in found if violation is not None]
 
 
@@ -66,8 +108,9 @@ def raise_for_violations(violations: Sequence[Violation], limit: int = 20) -> No
     unsupported = any(v.unsupported for v in violations)
     head = f"{len(violations)} of the model's nodes cannot run on the NPU:"
     way_out = (
-        "Change the model so that it needs none of them, or leave these nodes out of what is "
-        "compiled; npu_compiler.get_supported_ops() lists the operators that the NPU has."
+        "npu_compiler.partition and npu_runtime.DAGExecutor (`npu-sim run model_ir.json`) run such "
+        "nodes on the CPU; `npu-sim explain model_ir.json` suggests how to do without them; "
+        "npu_compiler.get_supported_ops() lists the operators that the NPU has."
     )
     error = UnsupportedOpError if unsupported else ConstraintError
     raise error("\n".join([head, *lines, way_out]), violations)

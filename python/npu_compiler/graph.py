@@ -170,6 +170,9 @@ class IRGraph:
     # Names of the outputs in the IR, position by position (an output may be a value of another
     # name).
     output_names: list[str] = field(default_factory=list)
+    # Nodes that do not fit their operator's signature, and why: only where the reader was asked to
+    # accept them.
+    unbound: dict[str, str] = field(default_factory=dict)
 
     def users(self) -> dict[Value, list[Node]]:
         """For every value, the distinct nodes that read it, in order."""
@@ -178,18 +181,6 @@ class IRGraph:
             for value in dict.fromkeys(node.inputs()):
                 found.setdefault(value, []).append(node)
         return found
-
-    def used_outputs(self, node: Node) -> set[int]:
-        """Indices of the node's outputs that something reads; a getitem reads what it picks."""
-        own = set(node.outputs)
-        used = {v.index for v in self.outputs if v in own}
-        for user in self.nodes:
-            if user.op_type == GETITEM:
-                if any(v in own for v in user.inputs()):
-                    used.add(int(user.args["index"]))
-            else:
-                used |= {v.index for v in user.inputs() if v in own}
-        return used
 
     def replace(self, mapping: Mapping[Value, Value]) -> None:
         """Read ``mapping[v]`` instead of ``v`` everywhere, outputs included, chains followed."""

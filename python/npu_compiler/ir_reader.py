@@ -20,7 +20,7 @@ from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
 from npu_compiler.ir_constants import read_constants
 from npu_compiler.ops import find_op
 from npu_compiler.ops.signature import MUTATES
-from npu_compiler.program.schema import MAX_ARENA_BYTES, MAX_DIM, MAX_RANK
+from npu_compiler.program.schema import MAX_ARENA_BYTES, MAX_DIM, MAX_ELEMENTS, MAX_RANK
 
 _NONFINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 _KINDS = {"dict": dict, "list": list, "string": str}
@@ -31,22 +31,25 @@ def load_ir(source: object) -> IRGraph:
 
     Raises IRFileNotFoundError, or IRError for anything that is not a well-formed IR.
     """
-    if isinstance(source, IRGraph):
-        return source
+    return source if isinstance(source, IRGraph) else load_ir_from_dict(*ir_data(source))
+
+
+def ir_data(source: object) -> tuple[Mapping[str, Any], Path | None]:
+    """The dict form of an IR given in any way, and the folder of its file, where there is one."""
     if isinstance(source, (str, os.PathLike)):
         return load_ir_file(source)
     if isinstance(source, Mapping):
-        return load_ir_from_dict(source)
+        return source, None
     convert = getattr(source, "to_dict", None)
     if callable(convert):
-        return load_ir_from_dict(convert())
+        return convert(), None
     raise IRError(
         f"an IR is a path, a dict or an object with to_dict(), got {type(source).__name__}"
     )
 
 
-def load_ir_file(path: str | os.PathLike[str]) -> IRGraph:
-    """An IRGraph from a JSON file."""
+def load_ir_file(path: str | os.PathLike[str]) -> tuple[Mapping[str, Any], Path]:
+    """The dict form of the IR in a JSON file, and the file's folder."""
     file = Path(path)
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
@@ -56,12 +59,19 @@ def load_ir_file(path: str | os.PathLike[str]) -> IRGraph:
         raise IRError(f"cannot read the IR file {file}: {error}") from error
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise IRError(f"{file} is not an IR file: {error}") from error
-    return load_ir_from_dict(data, folder=file.parent)
+    return _expect(data, "dict", f"the IR in {file}"), file.parent
 
 
-def load_ir_from_dict(data: Mapping[str, Any], folder: Path | None = None) -> IRGraph:
-    """An IRGraph from the dict form of an IR; ``folder`` holds constants outside the JSON."""
-    return _Reader(data, folder).read()
+def load_ir_from_dict(
+    data: Mapping[str, Any], folder: Path | None = None, *, foreign: bool = False
+) -> IRGraph:
+    """An IRGraph from the dict form of an IR; ``folder`` holds constants outside the JSON.
+
+    With ``foreign``, what only PyTorch can run is accepted: dtypes, ranks and sizes that the NPU
+    lacks, and nodes that do not fit their operator's record (``IRGraph.unbound`` says why). The
+    values of constants are not read. For deciding what runs where, not for compiling.
+    """
+    return _Reader(data, folder, foreign).read()
 
 
 def _expect(value: Any, kind: str, where: str) -> Any:
@@ -86,23 +96,37 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _decode_attr(value: Any) -> Any:
+def decode_attr(value: Any) -> Any:
     """Undo the JSON spelling of values that JSON lacks."""
     if isinstance(value, str):
         return _NONFINITE.get(value, value)
     if isinstance(value, (list, tuple)):
-        return [_decode_attr(item) for item in value]
+        return [decode_attr(item) for item in value]
     if isinstance(value, dict) and list(value) == ["str"]:
         return value["str"]
     return value
 
 
+def size_problem(shape: tuple[int, ...], dtype: str) -> str | None:
+    """Why no program can hold a tensor of this shape; None if one can."""
+    if len(shape) > MAX_RANK:
+        return f"rank {len(shape)} exceeds {MAX_RANK}"
+    size = DTYPES[dtype].size * math.prod(max(n, 1) for n in shape)
+    if size > MAX_ARENA_BYTES:
+        return f"shape {list(shape)} needs {size} bytes, over {MAX_ARENA_BYTES}"
+    if max(shape, default=0) > MAX_DIM:
+        return f"shape {list(shape)} has a size over {MAX_DIM}"
+    return None
+
+
 class _Reader:
-    def __init__(self, data: Mapping[str, Any], folder: Path | None) -> None:
+    def __init__(self, data: Mapping[str, Any], folder: Path | None, foreign: bool) -> None:
         if not isinstance(data, Mapping):
             raise IRError(f"an IR must be a dict, found {_short(data)}")
         self.data = data
         self.folder = folder
+        self.foreign = foreign
+        self.unbound: dict[str, str] = {}
         self.values: dict[str, Value] = {}
         self.node_outputs: dict[str, list[Value]] = {}
         self.weights: dict[str, Value] = {}
@@ -119,10 +143,14 @@ class _Reader:
         name = self.data.get("model_name", "model")
         _expect(name, "string", "the IR's field 'model_name'")
         mapping = self._mapping()
-        constants = read_constants(self.data.get("constants") or {}, self.folder)
-        for key in constants:
+        raw_constants = self.data.get("constants") or {}
+        constants = {} if self.foreign else read_constants(raw_constants, self.folder)
+        declared = {key: (array.shape, array.dtype.name) for key, array in constants.items()}
+        if self.foreign:
+            declared = self._constant_shapes(raw_constants)
+        for key in declared:
             _expect(key, "string", "the name of a constant")
-        self._declare_parameters(mapping, constants)
+        self._declare_parameters(mapping, declared)
         inputs = [self._declare_input(i, t) for i, t in enumerate(self._list("graph_inputs"))]
         nodes = [self._node(i, raw) for i, raw in enumerate(self._list("nodes"))]
         output_names = []
@@ -131,7 +159,29 @@ class _Reader:
             tensor = self._tensor(raw, f"graph output {i}")
             outputs.append(self._lookup(tensor, raw, f"graph output {i}"))
             output_names.append(tensor[0])
-        return IRGraph(name, inputs, outputs, nodes, self.weights, constants, mapping, output_names)
+        return IRGraph(
+            name,
+            inputs,
+            outputs,
+            nodes,
+            self.weights,
+            constants,
+            mapping,
+            output_names,
+            self.unbound,
+        )
+
+    def _constant_shapes(self, raw: Any) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Shape and dtype of each constant, read from its values only where nothing states them."""
+        found = {}
+        for key, entry in _expect(raw, "dict", "the IR's field 'constants'").items():
+            stated = isinstance(entry, Mapping) and "shape" in entry
+            if stated:
+                found[key] = self._tensor({**entry, "name": key}, "constant")[1:]
+            else:
+                array = read_constants({key: entry}, self.folder)[key]
+                found[key] = (array.shape, array.dtype.name)
+        return found
 
     def _mapping(self) -> dict[str, str]:
         mapping = _expect(
@@ -142,7 +192,9 @@ class _Reader:
             _expect(key, "string", f"weight_name_mapping[{placeholder!r}]")
         return dict(mapping)
 
-    def _declare_parameters(self, mapping: dict[str, str], constants: Mapping[str, Any]) -> None:
+    def _declare_parameters(
+        self, mapping: dict[str, str], constants: Mapping[str, tuple[tuple[int, ...], str]]
+    ) -> None:
         keyed: dict[str, tuple[tuple[int, ...], str]] = {}
         for i, raw in enumerate(self._list("weights", required=False)):
             key, shape, dtype = self._tensor(raw, f"weight {i}")
@@ -153,8 +205,7 @@ class _Reader:
         names = {**{key: key for key in keyed}, **{key: key for key in constants}, **mapping}
         for placeholder, key in names.items():
             if key in constants:
-                array = constants[key]
-                value = Value(placeholder, array.shape, array.dtype.name, "constant", key)
+                value = Value(placeholder, *constants[key], "constant", key)
             elif key in keyed:
                 # A file of weights may hold a tied tensor under its first key alone.
                 first = tied.get(key, key)
@@ -186,23 +237,31 @@ class _Reader:
         where = f"{where} ({name!r})"
         dtype = _expect(raw.get("dtype"), "string", f"{where}: dtype")
         dtype = dtype.removeprefix("torch.")
-        if dtype not in DTYPES:
+        if dtype not in DTYPES and not self.foreign:
             raise IRError(f"{where}: unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
         shape = raw.get("shape")
         if not isinstance(shape, (list, tuple)):
             raise IRError(f"{where}: shape must be a list, found {_short(shape)}")
-        if len(shape) > MAX_RANK:
-            raise IRError(f"{where}: rank {len(shape)} exceeds {MAX_RANK}")
-        size = DTYPES[dtype].size
+        largest = MAX_ELEMENTS if self.foreign else MAX_DIM
         for n in shape:
-            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= MAX_DIM:
+            if not isinstance(n, int) or isinstance(n, bool) or not 0 <= n <= largest:
                 raise IRError(f"{where}: shape {_short(list(shape))} has the invalid size {n!r}")
-            size *= max(n, 1)
-        if size > MAX_ARENA_BYTES:
-            raise IRError(
-                f"{where}: shape {list(shape)} needs {size} bytes, over {MAX_ARENA_BYTES}"
-            )
+        problem = None if self.foreign else size_problem(tuple(shape), dtype)
+        if problem is not None:
+            raise IRError(f"{where}: {problem}")
         return name, tuple(shape), dtype
+
+    def _known(self, raw: Any) -> Value | None:
+        """The common case, for the sake of speed: a tensor described just as it was declared."""
+        if type(raw) is not dict or type(raw.get("name")) is not str:
+            return None
+        value = self.values.get(raw["name"])
+        if value is None or raw.get("dtype") != value.dtype or type(raw.get("shape")) is not list:
+            return None
+        made_by = None if value.producer is None else value.producer.name
+        stated = raw.get("producer_node")
+        same = tuple(raw["shape"]) == value.shape and stated in (None, made_by or value.name)
+        return value if same else None
 
     def _lookup(self, tensor: tuple[str, tuple[int, ...], str], raw: Any, where: str) -> Value:
         name, shape, dtype = tensor
@@ -247,12 +306,15 @@ class _Reader:
             raise IRError(f"{where}: the name is used twice")
         op_type = _expect(raw.get("op_type"), "string", f"{where}: op_type")
         attrs = _expect(raw.get("attrs", {}), "dict", f"{where}: attrs")
-        attrs = {str(key): _decode_attr(value) for key, value in attrs.items()}
+        attrs = {str(key): decode_attr(value) for key, value in attrs.items()}
         raw_inputs = _expect(raw.get("inputs", []), "list", f"{where}: inputs")
         inputs = []
         for i, tensor in enumerate(raw_inputs):
-            place = f"{where}: input {i}"
-            inputs.append(self._lookup(self._tensor(tensor, place), tensor, place))
+            value = self._known(tensor)
+            if value is None:
+                place = f"{where}: input {i}"
+                value = self._lookup(self._tensor(tensor, place), tensor, place)
+            inputs.append(value)
         node = Node(
             name,
             op_type,
@@ -283,7 +345,13 @@ class _Reader:
         if record is None:
             # Kept as it is: the constraint check names every unsupported node at once.
             return {**{f"input{i}": value for i, value in enumerate(inputs)}, "attrs": attrs}
-        return record.bind(name, inputs, attrs)
+        try:
+            return record.bind(name, inputs, attrs)
+        except IRError as error:
+            if not self.foreign:
+                raise
+            self.unbound[name] = str(error).removeprefix(f"node {name!r} ({op_type}): ")
+        return {**{f"input{i}": value for i, value in enumerate(inputs)}, "attrs": attrs}
 
 
 def _source(raw: Any, where: str) -> Source | None:

@@ -19,7 +19,7 @@ from npu_compiler.ops.scatter import SCATTER_VIEW
 from npu_compiler.view import View
 
 # Identities that make new memory although they change nothing.
-_COPIES = frozenset({"aten.clone.default", "aten.lift_fresh_copy.default", "aten._to_copy.default"})
+COPIES = frozenset({"aten.clone.default", "aten.lift_fresh_copy.default", "aten._to_copy.default"})
 
 
 @dataclass(slots=True)
@@ -121,7 +121,7 @@ class _Functionalizer:
                 self.torch_views[output] = view
                 self._alias(output, source, node)
             return
-        if record.identity is None or node.op_type in _COPIES or not record.identity(node):
+        if record.identity is None or node.op_type in COPIES or not record.identity(node):
             return
         if node.op_type == "aten.contiguous.default" and not self.torch_view(source).is_contiguous:
             return
