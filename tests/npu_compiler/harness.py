@@ -1,21 +1,40 @@
-"""Compiles PyTorch modules, runs them on the numpy device and compares with PyTorch."""
+"""Compiles PyTorch modules, runs them on every device of this machine and compares with PyTorch.
+
+Outputs are written over poison, and their padding is read back; the reference device also poisons
+the arena and checks every access, and runs small programs in both thread orders.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
 import npu_compiler
-from npu_compiler.compiled_program import CompiledProgram
-from tests.npu_compiler.numpy_device import NumpyDevice
+from npu_compiler.compiled_program import CompiledProgram, TensorSpec
+from npu_runtime import _native
+from npu_runtime.buffer import NPUBuffer
+from npu_runtime.device import Device, available_devices
+from npu_runtime.executor import Executor
+from npu_runtime.weight_loader import load_weights
 from torch_ir import extract_ir
+
+DEVICES = available_devices()
+# The reference device again, its threads in reverse order: a kernel whose result depends on the
+# order has a race.
+REVERSE = "reference, reverse"
+# Programs of at most so many threads run in both orders.
+REVERSE_LIMIT = 20_000
+POISON = 0xFF
+opened: dict[str, Device] = {}
 
 # Largest error relative to the largest magnitude of the reference. float32: sums in another order.
 # float16 and bfloat16: one rounding (2**-11, 2**-8) per tensor in memory, accumulated over a few
@@ -61,12 +80,17 @@ def trained_like(module: nn.Module, seed: int = 0) -> nn.Module:
 
 @dataclass
 class Result:
-    """A program, what it computed, and what PyTorch did."""
+    """A program, what it computed on each device, and what PyTorch did."""
 
     program: CompiledProgram
-    outputs: list[np.ndarray]
+    by_device: dict[str, list[np.ndarray]]
     expected: list[np.ndarray]
     ir: dict[str, Any]
+
+    @property
+    def outputs(self) -> list[np.ndarray]:
+        """The outputs on the first device."""
+        return next(iter(self.by_device.values()))
 
     @property
     def kernels(self) -> list[str]:
@@ -79,6 +103,66 @@ class Result:
         return int(self.program.metadata["copies"])
 
 
+def open_device(kind: str) -> Device:
+    """A device by kind, or the one called REVERSE."""
+    if kind not in opened:
+        opened[kind] = _reversed_reference() if kind == REVERSE else Device(kind)
+    return opened[kind]
+
+
+def _reversed_reference() -> Device:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPU_SIM_REFERENCE_ORDER", "reverse")
+        device = object.__new__(Device)
+        device._native = _native.Device("reference")
+    return device
+
+
+def with_orders(program: CompiledProgram, devices: Sequence[str]) -> list[str]:
+    """``devices``, and REVERSE behind them where the reference device is there and has little to
+    do.
+    """
+    threads = sum(prod(call.grid) * prod(call.threadgroup) for call in program.kernel_calls)
+    both = "reference" in devices and threads <= REVERSE_LIMIT
+    return [*devices, REVERSE] if both else list(devices)
+
+
+def execute(
+    program: CompiledProgram,
+    inputs: Mapping[str, np.ndarray],
+    state: Mapping[str, np.ndarray],
+    device: Device,
+) -> list[np.ndarray]:
+    """Run a program once; its outputs in order, each written over poison, with zero padding."""
+    executor = Executor(program, device)
+    weights = load_weights(state, program, device, strict=False)
+    for pool in executor._pools:
+        memory = pool.take()
+        memory.native.upload(0, np.full(memory.nbytes, POISON, np.uint8))
+        # Given back, it is what the run takes.
+        del memory
+    results = executor.run(inputs, weights)
+    for spec in program.output_specs:
+        check_padding(spec, results[spec.name])
+    return [results[spec.name].to_numpy(spec=spec) for spec in program.output_specs]
+
+
+def check_padding(spec: TensorSpec, buffer: NPUBuffer) -> None:
+    """The padding in the raw memory of an output is zero."""
+    if spec.shape == spec.alloc_shape or 0 in spec.shape:
+        return
+    (dim,) = (d for d in range(len(spec.shape)) if spec.shape[d] != spec.alloc_shape[d])
+    dtype = buffer.dtype
+    strides = [s * dtype.itemsize for s in spec.strides]
+    raw = np.ndarray(spec.alloc_shape, dtype, buffer.memory.read(), 0, strides)
+    whole = raw.astype(np.float32).swapaxes(0, dim)
+    values, lanes = whole[: spec.shape[dim]], whole[spec.shape[dim] :]
+    # A kernel that computes padded channels with zero weights makes NaN of infinite inputs; nothing
+    # reads them.
+    excused = np.isnan(lanes) & (not np.isfinite(values).all())
+    assert np.all((lanes == 0) | excused), f"{spec.name}: padding is not zero"
+
+
 def ir_of(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, Any]:
     """The IR as a dict that has been through JSON."""
     ir = extract_ir(module, tuple(inputs), model_name=type(module).__name__)
@@ -86,7 +170,11 @@ def ir_of(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, Any]:
 
 
 def run(
-    module: nn.Module, *inputs: torch.Tensor, compute_dtype: str | None = "float32", **options: Any
+    module: nn.Module,
+    *inputs: torch.Tensor,
+    compute_dtype: str | None = "float32",
+    devices: Sequence[str] = DEVICES,
+    **options: Any,
 ) -> Result:
     """Compile, run and return without comparing."""
     module = module.eval()
@@ -96,19 +184,24 @@ def run(
     expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
     program = npu_compiler.compile(ir, compute_dtype=compute_dtype, **options)
     state = {k: to_numpy(v) for k, v in module.state_dict().items()}
-    device = NumpyDevice(program.to_bytes(), state)
-    names = [spec.name for spec in device.program.input_specs]
-    results = device.run(dict(zip(names, map(to_numpy, inputs), strict=True)))
-    outputs = [results[spec.name] for spec in device.program.output_specs]
+    names = [spec.name for spec in program.input_specs]
+    arrays = dict(zip(names, map(to_numpy, inputs), strict=True))
+    outputs = {
+        kind: execute(program, arrays, state, open_device(kind))
+        for kind in with_orders(program, devices)
+    }
     return Result(program, outputs, [to_numpy(t) for t in expected], ir)
 
 
 def compare(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Equal shape, dtype, NaNs and infinities; the rest within ``tolerance`` of the largest
-    magnitude.
+    """Equal shape, dtype, NaNs and infinities; floats within ``tolerance`` of the largest
+    magnitude, everything else exact.
     """
     assert actual.shape == expected.shape
     assert actual.dtype == expected.dtype
+    if actual.dtype.kind in "biu":
+        assert np.array_equal(actual, expected), "integers and bools must be exact"
+        return
     a, e = actual.astype(np.float64), expected.astype(np.float64)
     assert np.array_equal(np.isnan(a), np.isnan(e)), "NaN in other places"
     infinite = np.isinf(e)
@@ -122,15 +215,28 @@ def compare(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
 
 
 def check(
-    module: nn.Module, *inputs: torch.Tensor, compute_dtype: str | None = "float32", **options: Any
+    module: nn.Module,
+    *inputs: torch.Tensor,
+    compute_dtype: str | None = "float32",
+    devices: Sequence[str] = DEVICES,
+    **options: Any,
 ) -> Result:
-    """Compile, run, and compare every output with PyTorch's."""
-    result = run(module, *inputs, compute_dtype=compute_dtype, **options)
-    assert len(result.outputs) == len(result.expected)
-    tolerance = TOLERANCE[result.program.compute_dtype]
-    for actual, expected in zip(result.outputs, result.expected, strict=True):
-        compare(actual, expected, tolerance)
+    """Compile, run on every device, and compare every output with PyTorch's."""
+    result = run(module, *inputs, compute_dtype=compute_dtype, devices=devices, **options)
+    check_result(result)
     return result
+
+
+def check_result(result: Result) -> None:
+    """Compare what every device computed with PyTorch."""
+    tolerance = TOLERANCE[result.program.compute_dtype]
+    for kind, outputs in result.by_device.items():
+        assert len(outputs) == len(result.expected)
+        for slot, (actual, expected) in enumerate(zip(outputs, result.expected, strict=True)):
+            try:
+                compare(actual, expected, tolerance)
+            except AssertionError as error:
+                raise AssertionError(f"{kind}, output {slot}: {error}") from None
 
 
 def images(*shape: int, seed: int = 0, scale: float = 1.0) -> torch.Tensor:

@@ -1,14 +1,20 @@
-"""Every op record against PyTorch on the numpy device."""
+"""Every op record against PyTorch on every device: the cases that were written by hand."""
 
 from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 
 from npu_compiler import get_supported_ops
 from npu_compiler.ops import find_op
-from tests.npu_compiler import op_cases_tensors  # noqa: F401 (adds its cases)
 from tests.npu_compiler.harness import check, ir_of
 from tests.npu_compiler.op_cases import CASES, Case
+
+# Every family adds its cases from a file of its own.
+for file in sorted(Path(__file__).parent.glob("op_cases_*.py")):
+    import_module(f"tests.npu_compiler.{file.stem}")
 
 # Op types that the IR of each case that has run holds.
 _SEEN: dict[str, frozenset[str]] = {}
