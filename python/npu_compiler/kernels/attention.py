@@ -1,0 +1,70 @@
+"""The attention kernel: softmax(scale * q k^T + mask) v without storing the scores."""
+
+from npu_compiler.kernels.conv import FLOAT_TYPES
+from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
+
+# Rows of queries, keys, and columns of v that a threadgroup of the shader handles at a time.
+ATTENTION_ROWS = 32
+ATTENTION_COLUMNS = 64
+
+ATTENTION = Kernel(
+    id=15,
+    name="attention",
+    shader="attention.metal",
+    doc="""y[b, h, m] = softmax over n of (scale * q[b, h, m] . k[b, h / groups, n] + mask[b, h, m,
+    n]) times v[b, h / groups, n], groups = q.h / k.h; scores, softmax and sums are float32 and
+    scores are never stored as a matrix.
+
+    A floating-point mask is added; a bool mask keeps a key where it is true; the mask is of no
+    other dtype. With ``causal`` query m sees the keys up to m. A query that sees no key (all its
+    scores are -inf) gives zeros, as PyTorch's scaled_dot_product_attention does, or NaN
+    (``empty_is_nan``), as a softmax does.""",
+    operands=(
+        Operand("q", ("b", "h", "m", "d")),
+        Operand("k", ("b", "h", "n", "d")),
+        Operand("v", ("b", "h", "n", "d")),
+        Operand("mask", ("b", "h", "m", "n"), dtype="any", optional=True),
+        Operand("y", ("b", "h", "m", "d"), access="write"),
+    ),
+    fields=(
+        Field("scale", "f32", "factor of the products of queries and keys"),
+        Field("causal", "u32", "1: query m sees only keys 0 to m"),
+        Field("empty_is_nan", "u32", "1: a query without keys gives NaN, 0: zeros"),
+    ),
+    launch=Launch(
+        (
+            f"ceil_div(y.m, {ATTENTION_ROWS})",
+            f"ceil_div(y.d, {ATTENTION_COLUMNS})",
+            "y.b * y.h",
+        ),
+        (64, 1, 1),
+        unit="threadgroups",
+    ),
+    types={"T": FLOAT_TYPES},
+    requires=(
+        "k.h >= 1",
+        "q.b == y.b",
+        "q.h == y.h",
+        "q.m == y.m",
+        "k.b == y.b",
+        "k.d == q.d",
+        "q.h % k.h == 0",
+        "v.b == y.b",
+        "v.h == k.h",
+        "v.n == k.n",
+        "v.d == y.d",
+        "mask.b == y.b",
+        "mask.h == y.h",
+        "mask.m == y.m",
+        "mask.n == k.n",
+        "causal <= 1",
+        "empty_is_nan <= 1",
+    ),
+    shared=(
+        ("q_tile", "f32", 16 * 34),
+        ("k_tile", "f32", 16 * 34),
+        ("p_tile", "f32", ATTENTION_ROWS * 33),
+        ("rows", "f32", 3 * ATTENTION_ROWS),
+    ),
+    flops="2 * y.b * y.h * y.m * k.n * (q.d + v.d)",
+)
