@@ -24,17 +24,7 @@ NPU_FUNC npu_f32 npu_clamp(npu_f32 v, npu_f32 lo, npu_f32 hi) {
 
 NPU_FUNC npu_f32 npu_fabs(npu_f32 v) { return npu_as_f32(npu_as_u32(v) & 0x7fffffffu); }
 
-NPU_FUNC npu_i32 npu_wrap_add(npu_i32 a, npu_i32 b) { return npu_i32(npu_u32(a) + npu_u32(b)); }
-NPU_FUNC npu_i32 npu_wrap_sub(npu_i32 a, npu_i32 b) { return npu_i32(npu_u32(a) - npu_u32(b)); }
-NPU_FUNC npu_i32 npu_wrap_mul(npu_i32 a, npu_i32 b) { return npu_i32(npu_u32(a) * npu_u32(b)); }
-
-// Towards zero; beyond int32 the nearest int32; NaN and infinities give 0.
-NPU_FUNC npu_i32 npu_to_int(npu_f32 v) {
-  if (!(npu_fabs(v) < NPU_INFINITY)) return 0;
-  if (v >= 2147483648.0f) return 2147483647;
-  if (v <= -2147483648.0f) return npu_i32(0x80000000u);
-  return npu_i32(v);
-}
+#include "scalar_integer.h"
 
 // The error function, within 2 ulp. Up to 0.85 x + x p(x^2), beyond it 1 - exp(p(|x|)); beyond 3.95
 // the nearest float32 is 1. The polynomials are Chebyshev interpolants of erf(x)/x - 1 in x^2 over

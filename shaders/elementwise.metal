@@ -2,25 +2,31 @@
 // iteration space.
 #include "common.h"
 
-// Element `index` of an operand as register bits: float32, or int32 for integers and bools.
-NPU_FUNC npu_u32 npu_load(DEVICE_PTR(const npu_u8) from, npu_u32 dtype, npu_u64 index) {
+// A register holds an int64, or in its lower half a float32 or int32.
+NPU_FUNC npu_u64 npu_register(npu_f32 v) { return npu_u64(npu_as_u32(v)); }
+NPU_FUNC npu_u64 npu_register(npu_i32 v) { return npu_u64(npu_u32(v)); }
+NPU_FUNC npu_u64 npu_register(npu_i64 v) { return npu_u64(v); }
+
+// Element `index` of an operand as a register: int64, float32, or int32 for the other integers and
+// bools.
+NPU_FUNC npu_u64 npu_load(DEVICE_PTR(const npu_u8) from, npu_u32 dtype, npu_u64 index) {
   switch (dtype) {
     case NPU_DTYPE_F32:
-      return npu_as_u32(DEVICE_CAST(const npu_f32, from)[index]);
+      return npu_register(DEVICE_CAST(const npu_f32, from)[index]);
     case NPU_DTYPE_F16:
-      return npu_as_u32(npu_widen(DEVICE_CAST(const npu_f16, from)[index]));
+      return npu_register(npu_widen(DEVICE_CAST(const npu_f16, from)[index]));
     case NPU_DTYPE_BF16:
-      return npu_as_u32(npu_widen(DEVICE_CAST(const npu_bf16, from)[index]));
+      return npu_register(npu_widen(DEVICE_CAST(const npu_bf16, from)[index]));
     case NPU_DTYPE_I64:
-      return npu_u32(DEVICE_CAST(const npu_i64, from)[index]);
+      return npu_register(DEVICE_CAST(const npu_i64, from)[index]);
     case NPU_DTYPE_I32:
-      return npu_u32(DEVICE_CAST(const npu_i32, from)[index]);
+      return npu_register(DEVICE_CAST(const npu_i32, from)[index]);
     case NPU_DTYPE_I16:
-      return npu_u32(npu_i32(DEVICE_CAST(const npu_i16, from)[index]));
+      return npu_register(npu_i32(DEVICE_CAST(const npu_i16, from)[index]));
     case NPU_DTYPE_I8:
-      return npu_u32(npu_i32(DEVICE_CAST(const npu_i8, from)[index]));
+      return npu_register(npu_i32(DEVICE_CAST(const npu_i8, from)[index]));
     case NPU_DTYPE_U8:
-      return npu_u32(from[index]);
+      return npu_u64(from[index]);
     case NPU_DTYPE_B8:
       return from[index] != 0 ? 1 : 0;
     default:
@@ -28,7 +34,8 @@ NPU_FUNC npu_u32 npu_load(DEVICE_PTR(const npu_u8) from, npu_u32 dtype, npu_u64 
   }
 }
 
-NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu_u32 bits) {
+NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu_u64 value) {
+  const npu_u32 bits = npu_u32(value);
   switch (dtype) {
     case NPU_DTYPE_F32:
       DEVICE_CAST(npu_f32, to)[index] = npu_as_f32(bits);
@@ -40,7 +47,7 @@ NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu
       DEVICE_CAST(npu_bf16, to)[index] = npu_narrow<npu_bf16>(npu_as_f32(bits));
       break;
     case NPU_DTYPE_I64:
-      DEVICE_CAST(npu_i64, to)[index] = npu_i64(npu_i32(bits));
+      DEVICE_CAST(npu_i64, to)[index] = npu_i64(value);
       break;
     case NPU_DTYPE_I32:
       DEVICE_CAST(npu_i32, to)[index] = npu_i32(bits);
@@ -78,20 +85,29 @@ NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu
 
 // How a scalar operation's operands come out of the registers, by operand types, and its result
 // goes in.
-#define NPU_OPERANDS_f const npu_f32 a = npu_as_f32(r[a_at]);
-#define NPU_OPERANDS_ff NPU_OPERANDS_f const npu_f32 b = npu_as_f32(r[b_at]);
-#define NPU_OPERANDS_i const npu_i32 a = npu_i32(r[a_at]);
-#define NPU_OPERANDS_ii NPU_OPERANDS_i const npu_i32 b = npu_i32(r[b_at]);
-#define NPU_OPERANDS_iii NPU_OPERANDS_ii const npu_i32 c = npu_i32(r[c_at]);
-#define NPU_OPERANDS_iff                                \
-  NPU_OPERANDS_i const npu_f32 b = npu_as_f32(r[b_at]); \
-  const npu_f32 c = npu_as_f32(r[c_at]);
-#define NPU_RESULT_f(value) npu_as_u32(value)
-#define NPU_RESULT_i(value) npu_u32(value)
-#define NPU_SCALAR_CASE(id, name, args, result, formula)       \
-  case id: {                                                   \
-    NPU_OPERANDS_##args r[dst] = NPU_RESULT_##result(formula); \
-    break;                                                     \
+#define NPU_READ_f(at) npu_as_f32(npu_u32(r[at]))
+#define NPU_READ_i(at) npu_i32(npu_u32(r[at]))
+#define NPU_READ_l(at) npu_i64(r[at])
+#define NPU_OPERANDS_f const npu_f32 a = NPU_READ_f(a_at);
+#define NPU_OPERANDS_i const npu_i32 a = NPU_READ_i(a_at);
+#define NPU_OPERANDS_l const npu_i64 a = NPU_READ_l(a_at);
+#define NPU_OPERANDS_ff NPU_OPERANDS_f const npu_f32 b = NPU_READ_f(b_at);
+#define NPU_OPERANDS_ii NPU_OPERANDS_i const npu_i32 b = NPU_READ_i(b_at);
+#define NPU_OPERANDS_ll NPU_OPERANDS_l const npu_i64 b = NPU_READ_l(b_at);
+#define NPU_OPERANDS_iff                             \
+  NPU_OPERANDS_i const npu_f32 b = NPU_READ_f(b_at); \
+  const npu_f32 c = NPU_READ_f(c_at);
+#define NPU_OPERANDS_iii NPU_OPERANDS_ii const npu_i32 c = NPU_READ_i(c_at);
+#define NPU_OPERANDS_ill                             \
+  NPU_OPERANDS_i const npu_i64 b = NPU_READ_l(b_at); \
+  const npu_i64 c = NPU_READ_l(c_at);
+#define NPU_TYPE_f npu_f32
+#define NPU_TYPE_i npu_i32
+#define NPU_TYPE_l npu_i64
+#define NPU_SCALAR_CASE(id, name, args, result, formula)                   \
+  case id: {                                                               \
+    NPU_OPERANDS_##args r[dst] = npu_register(NPU_TYPE_##result(formula)); \
+    break;                                                                 \
   }
 
 NPU_FUNC void npu_elementwise(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_u8) in1,
@@ -114,7 +130,7 @@ NPU_FUNC void npu_elementwise(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu
   const npu_u32 d0 = rest / p.out0_d1;
   if (d0 >= p.out0_d0) return;
 
-  npu_u32 r[NPU_MAX_REGISTERS];
+  npu_u64 r[NPU_MAX_REGISTERS];
   for (npu_u32 i = 0; i < NPU_MAX_REGISTERS; ++i) r[i] = 0;
   for (npu_u32 i = 0; i < p.num_instructions; ++i) {
     // Register numbers are masked, so that no program whatever reaches beyond the registers.
@@ -150,6 +166,9 @@ NPU_FUNC void npu_elementwise(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu
         break;
       case NPU_OP_CONSTANT:
         r[dst] = p.code[4 * i + 2];
+        break;
+      case NPU_OP_CONSTANT_L:
+        r[dst] = npu_u64(p.code[4 * i + 3]) << 32 | p.code[4 * i + 2];
         break;
         NPU_SCALAR_OPS(NPU_SCALAR_CASE)
       default:

@@ -21,8 +21,12 @@ constexpr std::int64_t kTasksPerThread = 8;
 // Every instruction makes at most one value.
 constexpr std::size_t kMaxSlots = NPU_MAX_INSTRUCTIONS + 1;
 
-std::int64_t tile_capacity(int slots) {
-  const std::int64_t fits = kRegisterFileBytes / (4 * std::max(slots, 1)) / 64 * 64;
+// 32-bit words of a slot's element.
+std::int64_t slot_words(const ElementwiseProgram& program) { return program.wide ? 2 : 1; }
+
+std::int64_t tile_capacity(const ElementwiseProgram& program) {
+  const std::int64_t bytes = 4 * slot_words(program) * std::max(program.slots, 1);
+  const std::int64_t fits = kRegisterFileBytes / bytes / 64 * 64;
   return std::clamp(fits, kMinTile, kMaxTile);
 }
 
@@ -32,7 +36,8 @@ class ElementwiseKernel final : public HostKernel {
       : pool_(context.pool),
         space_(dispatch.operands),
         program_(lower_elementwise(dispatch, context.tiles, space_)),
-        capacity_(tile_capacity(program_.slots)) {
+        capacity_(tile_capacity(program_)),
+        slot_words_(slot_words(program_) * capacity_) {
     space_.cut(capacity_);
     for (std::size_t k = 0; k < size_.size(); ++k) {
       const schema::Operand& o = dispatch.operands[k];
@@ -68,7 +73,7 @@ class ElementwiseKernel final : public HostKernel {
     std::array<const std::uint32_t*, kMaxSlots> at;
   };
 
-  std::int64_t register_file_words() const { return program_.slots * capacity_; }
+  std::int64_t register_file_words() const { return program_.slots * slot_words_; }
 
   void run_tiles(std::span<std::byte* const> operands, std::int64_t first, std::int64_t last,
                  std::uint32_t* file) const {
@@ -85,7 +90,7 @@ class ElementwiseKernel final : public HostKernel {
   void run_step(const TileStep& step, std::span<std::byte* const> operands,
                 const IterationSpace::Tile& tile, Registers& registers) const {
     const std::int64_t n = tile.rows * tile.columns;
-    std::uint32_t* dst = registers.file + step.dst * capacity_;
+    std::uint32_t* dst = registers.file + step.dst * slot_words_;
     const std::uint32_t* a = registers.at[step.a];
     const auto address = [&](std::size_t k) { return operands[k] + tile.offset[k] * size_[k]; };
     switch (step.kind) {
@@ -112,7 +117,11 @@ class ElementwiseKernel final : public HostKernel {
         break;
       case TileStep::Kind::kConstant:
         registers.at[step.dst] = dst;
-        std::fill_n(dst, n, step.bits);
+        if (step.wide) {
+          std::fill_n(reinterpret_cast<std::uint64_t*>(dst), n, step.bits);
+        } else {
+          std::fill_n(dst, n, static_cast<std::uint32_t>(step.bits));
+        }
         break;
     }
   }
@@ -122,6 +131,9 @@ class ElementwiseKernel final : public HostKernel {
     return tile.rows == 1 || space_.rows().stride[k] == space_.columns().stride[k] * tile.columns;
   }
 
+  // 32-bit words of an element of the register that a load writes or a store reads.
+  static std::int64_t words(const TileStep& step) { return step.wide ? 2 : 1; }
+
   std::int64_t row_bytes(std::size_t k) const { return space_.rows().stride[k] * size_[k]; }
 
   void load(const TileStep& step, const std::byte* src, const IterationSpace::Tile& tile,
@@ -129,11 +141,12 @@ class ElementwiseKernel final : public HostKernel {
     const std::int64_t stride = space_.columns().stride[step.operand];
     if (is_run(step.operand, tile)) return step.load(dst, src, stride, tile.rows * tile.columns);
     const std::int64_t step_bytes = row_bytes(step.operand);
+    const std::int64_t row_words = tile.columns * words(step);
     step.load(dst, src, stride, tile.columns);
     for (std::int64_t r = 1; r < tile.rows; ++r) {
-      std::uint32_t* row = dst + r * tile.columns;
+      std::uint32_t* row = dst + r * row_words;
       if (step_bytes == 0) {
-        std::memcpy(row, dst, static_cast<std::size_t>(tile.columns) * sizeof(std::uint32_t));
+        std::memcpy(row, dst, static_cast<std::size_t>(row_words) * sizeof(std::uint32_t));
       } else {
         step.load(row, src + r * step_bytes, stride, tile.columns);
       }
@@ -145,7 +158,8 @@ class ElementwiseKernel final : public HostKernel {
     const std::int64_t stride = space_.columns().stride[step.operand];
     if (is_run(step.operand, tile)) return step.store(dst, src, stride, tile.rows * tile.columns);
     for (std::int64_t r = 0; r < tile.rows; ++r) {
-      step.store(dst + r * row_bytes(step.operand), src + r * tile.columns, stride, tile.columns);
+      step.store(dst + r * row_bytes(step.operand), src + r * tile.columns * words(step), stride,
+                 tile.columns);
     }
   }
 
@@ -164,7 +178,8 @@ class ElementwiseKernel final : public HostKernel {
   ThreadPool& pool_;
   IterationSpace space_;
   ElementwiseProgram program_;
-  std::int64_t capacity_;
+  std::int64_t capacity_;    // elements of a tile
+  std::int64_t slot_words_;  // 32-bit words of a tile in the register file
   std::array<std::int64_t, kElementwiseOperands> size_{};  // bytes per element; 0: absent
   std::int64_t tiles_per_task_ = 1;
 };

@@ -1,6 +1,7 @@
 // Reads the instruction words of an elementwise program, checking each.
 #include <array>
 #include <string>
+#include <string_view>
 
 #include "cpu/elementwise_values.hpp"
 #include "npu_scalar_ops.h"  // generated
@@ -8,15 +9,21 @@
 namespace npu::cpu {
 namespace {
 
-int op_arity(std::uint32_t op) {
+// An operation's operand and result types.
+struct OpTypes {
+  std::string_view args;
+  char result;
+};
+
+OpTypes op_types(std::uint32_t op) {
   switch (op) {
-#define NPU_OP_ARITY(ID, NAME, ARGS, RESULT, FORMULA) \
+#define NPU_OP_TYPES(ID, NAME, ARGS, RESULT, FORMULA) \
   case ID:                                            \
-    return static_cast<int>(sizeof(#ARGS)) - 1;
-    NPU_SCALAR_OPS(NPU_OP_ARITY)
-#undef NPU_OP_ARITY
+    return {#ARGS, (#RESULT)[0]};
+    NPU_SCALAR_OPS(NPU_OP_TYPES)
+#undef NPU_OP_TYPES
     default:
-      return 0;
+      return {"", 'f'};
   }
 }
 
@@ -35,7 +42,8 @@ class Decoder {
     for (at_ = 0; at_ < params.num_instructions; ++at_) {
       const std::uint32_t* words = params.code + 4 * at_;
       append(words[0] & 0xffu, (words[0] >> 8) & 0xffu,
-             {(words[0] >> 16) & 0xffu, words[0] >> 24, words[1]}, words[2]);
+             {(words[0] >> 16) & 0xffu, words[0] >> 24, words[1]},
+             words[2] | std::uint64_t{words[3]} << 32);
     }
     return std::move(drafts_);
   }
@@ -72,14 +80,16 @@ class Decoder {
   }
 
   void append(std::uint32_t op, std::uint32_t dst, std::array<std::uint32_t, 3> args,
-              std::uint32_t immediate) {
+              std::uint64_t immediate) {
     Draft draft;
     draft.op = op;
+    const OpTypes types = op_types(op);
     if (op == NPU_OP_LOAD) {
       const schema::Operand& input = operand(args[0], 0, NPU_MAX_INPUTS);
       draft.step.kind = TileStep::Kind::kLoad;
       draft.step.operand = static_cast<std::uint8_t>(args[0]);
       draft.step.load = tiles_.load[input.dtype];
+      draft.step.wide = input.dtype == NPU_DTYPE_I64;
       draft.invariant = space_.is_broadcast(args[0]);
       draft.dst = define(dst, draft.invariant);
     } else if (op == NPU_OP_STORE) {
@@ -87,9 +97,11 @@ class Decoder {
       draft.step.kind = TileStep::Kind::kStore;
       draft.step.operand = static_cast<std::uint8_t>(NPU_MAX_INPUTS + dst);
       draft.step.store = tiles_.store[output.dtype];
+      draft.step.wide = output.dtype == NPU_DTYPE_I64;
       draft.a = read(args[0]);
-    } else if (op == NPU_OP_CONSTANT) {
+    } else if (op == NPU_OP_CONSTANT || op == NPU_OP_CONSTANT_L) {
       draft.step.kind = TileStep::Kind::kConstant;
+      draft.step.wide = op == NPU_OP_CONSTANT_L;
       draft.step.bits = immediate;
       draft.invariant = true;
       draft.dst = define(dst, true);
@@ -99,9 +111,10 @@ class Decoder {
       draft.step.op = tiles_.op[op];
       // Arguments that the formula ignores repeat the first one, so that every pointer is readable.
       draft.a = read(args[0]);
-      draft.b = op_arity(op) > 1 ? read(args[1]) : draft.a;
-      draft.c = op_arity(op) > 2 ? read(args[2]) : draft.a;
+      draft.b = types.args.size() > 1 ? read(args[1]) : draft.a;
+      draft.c = types.args.size() > 2 ? read(args[2]) : draft.a;
       draft.invariant = is_invariant(draft.a) && is_invariant(draft.b) && is_invariant(draft.c);
+      draft.step.wide = types.result == 'l';
       draft.dst = define(dst, draft.invariant);
     }
     drafts_.push_back(draft);

@@ -61,8 +61,10 @@ class Merger {
 
   std::optional<float> constant(int value) const {
     const Draft* d = definition_[static_cast<std::size_t>(value)];
-    const float f = std::bit_cast<float>(d->step.bits);
-    if (d->step.kind != TileStep::Kind::kConstant || std::isnan(f)) return std::nullopt;
+    const float f = std::bit_cast<float>(static_cast<std::uint32_t>(d->step.bits));
+    if (d->step.kind != TileStep::Kind::kConstant || d->step.wide || std::isnan(f)) {
+      return std::nullopt;
+    }
     return f;
   }
 
@@ -122,14 +124,14 @@ class Merger {
     }
   }
 
-  // A register of a 32-bit type may be the operand's memory itself, unless a store comes before its
+  // A register of the operand's own type may be its memory itself, unless a store comes before its
   // last use, since the output may be the same view. Plain stores copy between distinct memory.
   void use_views() {
     for (std::size_t i = 0; i < drafts_.size(); ++i) {
       Draft& d = drafts_[i];
       if (d.step.kind != TileStep::Kind::kLoad || d.invariant) continue;
       const std::uint8_t dtype = dispatch_.operands[d.step.operand].dtype;
-      if (dtype != NPU_DTYPE_F32 && dtype != NPU_DTYPE_I32) continue;
+      if (dtype != NPU_DTYPE_F32 && dtype != NPU_DTYPE_I32 && dtype != NPU_DTYPE_I64) continue;
       if (is_read_before_stores(i)) d.step.kind = TileStep::Kind::kView;
     }
   }

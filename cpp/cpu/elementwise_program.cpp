@@ -61,6 +61,7 @@ class SlotAssignment {
     // The result gets its slot while the arguments still hold theirs: they must not overlap.
     if (d.dst != kNoValue && !d.invariant) value(d.dst).slot = new_slot();
     TileStep step = d.step;
+    program_.wide = program_.wide || step.wide;
     step.dst = slot(d.dst);
     step.a = slot(d.a);
     step.b = slot(d.b);

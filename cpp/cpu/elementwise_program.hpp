@@ -27,7 +27,8 @@ struct TileStep {
   std::uint8_t operand = kNoOperand;
   std::uint8_t addend = kNoOperand;
   std::uint16_t dst = 0, a = 0, b = 0, c = 0;
-  std::uint32_t bits = 0;  // constant
+  bool wide = false;       // the register that it writes (for a store: reads) has 64 bits
+  std::uint64_t bits = 0;  // constant
   float lo = 0, hi = 0;    // finish
   RunOp op = nullptr;
   RunLoad load = nullptr;
@@ -39,6 +40,7 @@ struct ElementwiseProgram {
   std::vector<TileStep> invariant;  // gives the same values for every tile: run once per task
   std::vector<TileStep> body;       // run for each tile
   int slots = 0;                    // registers of the register file
+  bool wide = false;                // some register has 64 bits: every slot does
   int cost = 0;                     // of one element, in additions
 };
 

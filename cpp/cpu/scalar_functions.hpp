@@ -8,8 +8,15 @@
 #include <limits>
 
 #include "cpu/vector_math.hpp"
+#include "runtime/kernel_params.hpp"
 
 namespace npu::cpu::scalar {
+
+// The dialect's types that the parameter structs do without.
+using npu_u64 = std::uint64_t;
+using npu_u8 = std::uint8_t;
+using npu_i8 = std::int8_t;
+using npu_i16 = std::int16_t;
 
 #define NPU_SCALAR_FUNCTION [[gnu::always_inline, maybe_unused]] inline
 
@@ -30,30 +37,11 @@ NPU_SCALAR_FUNCTION float npu_min(float a, float b) {
   return a != a ? a : smaller;
 }
 
-// Towards zero, saturating; what is not finite becomes 0.
-NPU_SCALAR_FUNCTION std::int32_t npu_to_int(float a) {
-  constexpr float kLimit = 0x1p31f;
-  const bool below = a < -kLimit;
-  const bool above = a >= kLimit;
-  const bool finite = vector_math::absolute(a) < std::numeric_limits<float>::infinity();
-  const float safe = !finite || below || above ? 0.0f : a;
-  std::int32_t result = static_cast<std::int32_t>(safe);
-  result = below ? std::numeric_limits<std::int32_t>::min() : result;
-  result = above ? std::numeric_limits<std::int32_t>::max() : result;
-  return finite ? result : 0;
-}
-
-// int32 arithmetic wraps.
-NPU_SCALAR_FUNCTION std::int32_t npu_wrap_add(std::int32_t a, std::int32_t b) {
-  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) + static_cast<std::uint32_t>(b));
-}
-NPU_SCALAR_FUNCTION std::int32_t npu_wrap_sub(std::int32_t a, std::int32_t b) {
-  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) - static_cast<std::uint32_t>(b));
-}
-NPU_SCALAR_FUNCTION std::int32_t npu_wrap_mul(std::int32_t a, std::int32_t b) {
-  return static_cast<std::int32_t>(static_cast<std::uint32_t>(a) * static_cast<std::uint32_t>(b));
-}
-
+#define NPU_FUNC NPU_SCALAR_FUNCTION
+#define NPU_INFINITY std::numeric_limits<float>::infinity()
+#include "scalar_integer.h"
+#undef NPU_INFINITY
+#undef NPU_FUNC
 #undef NPU_SCALAR_FUNCTION
 
 }  // namespace npu::cpu::scalar

@@ -1,8 +1,8 @@
 // The inner loops of the elementwise, softmax and reduce kernels, compiled once per instruction
 // set.
 //
-// They work on runs of 32-bit registers (a float32 or an int32 each) short enough to stay in the L1
-// cache.
+// They work on runs of registers short enough to stay in the L1 cache: a float32 or an int32 each,
+// or an int64 in 64-bit registers, whose addresses are passed as those of their halves.
 #pragma once
 
 #include <array>
@@ -18,7 +18,8 @@ namespace npu::cpu {
 // use are still readable.
 using RunOp = void (*)(std::uint32_t* dst, const std::uint32_t* a, const std::uint32_t* b,
                        const std::uint32_t* c, std::int64_t n);
-// Widens n elements, `stride` elements apart, to float32 (floating dtypes) or int32 (all others).
+// Widens n elements, `stride` elements apart, to float32 (floating dtypes), int64 (int64) or int32
+// (all others).
 using RunLoad = void (*)(std::uint32_t* dst, const std::byte* src, std::int64_t stride,
                          std::int64_t n);
 // The inverse: rounds to nearest even (floating), wraps (integers) or tests against zero (bool).
@@ -35,7 +36,7 @@ enum class Combine : std::uint8_t { kSum, kMax, kMin, kProd };
 constexpr std::size_t kCombines = 4;
 
 struct TileKernels {
-  std::array<RunOp, NPU_OP_COPY + 1> op;        // by instruction; null: not a formula
+  std::array<RunOp, NPU_OP_LIMIT> op;           // by instruction; null: not a formula
   std::array<RunLoad, NPU_DTYPE_F64 + 1> load;  // by dtype id; null: no such dtype
   std::array<RunStore, NPU_DTYPE_F64 + 1> store;
   std::array<RunFinish, NPU_DTYPE_F64 + 1> finish;  // f32, f16 and bf16; null for the others

@@ -19,11 +19,29 @@ constexpr Isa kIsa = Isa::NPU_TILE_ISA;
 // ---- Instructions
 // ------------------------------------------------------------------------------------
 
-// Register `index` of a formula's operand: 'f' float32, 'i' int32, by the letter in the op's
-// argument list.
-template <char Type>
+// The C++ type of a register type's letter.
+template <char Letter>
+struct RegisterType;
+template <>
+struct RegisterType<'f'> {
+  using Type = float;
+};
+template <>
+struct RegisterType<'i'> {
+  using Type = std::int32_t;
+};
+template <>
+struct RegisterType<'l'> {
+  using Type = std::int64_t;
+};
+
+template <char Letter>
+using Register = typename RegisterType<Letter>::Type;
+
+// Register `i` of a formula's operand.
+template <char Letter>
 [[gnu::always_inline]] inline auto read(const std::uint32_t* x, std::int64_t i) {
-  return std::bit_cast<std::conditional_t<Type == 'f', float, std::int32_t>>(x[i]);
+  return reinterpret_cast<const Register<Letter>*>(x)[i];
 }
 
 template <std::size_t N>
@@ -40,7 +58,8 @@ using namespace scalar;  // what the formulas call
       [[maybe_unused]] const auto a = read<letter(#ARGS, 0)>(ra, i);                              \
       [[maybe_unused]] const auto b = read<letter(#ARGS, 1)>(rb, i);                              \
       [[maybe_unused]] const auto c = read<letter(#ARGS, 2)>(rc, i);                              \
-      dst[i] = std::bit_cast<std::uint32_t>(FORMULA);                                             \
+      reinterpret_cast<Register<(#RESULT)[0]>*>(dst)[i] =                                         \
+          static_cast<Register<(#RESULT)[0]>>(FORMULA);                                           \
     }                                                                                             \
   }
 NPU_SCALAR_OPS(NPU_DEFINE_OP)
@@ -48,6 +67,19 @@ NPU_SCALAR_OPS(NPU_DEFINE_OP)
 
 // ---- Loads and stores
 // --------------------------------------------------------------------------------
+
+// Registers of 64 bits.
+void load_long(std::uint32_t* dst, const std::byte* src, std::int64_t stride, std::int64_t n) {
+  std::int64_t* __restrict to = reinterpret_cast<std::int64_t*>(dst);
+  const std::int64_t* from = reinterpret_cast<const std::int64_t*>(src);
+  for (std::int64_t i = 0; i < n; ++i) to[i] = from[i * stride];
+}
+
+void store_long(std::byte* dst, const std::uint32_t* src, std::int64_t stride, std::int64_t n) {
+  std::int64_t* __restrict to = reinterpret_cast<std::int64_t*>(dst);
+  const std::int64_t* from = reinterpret_cast<const std::int64_t*>(src);
+  for (std::int64_t i = 0; i < n; ++i) to[i * stride] = from[i];
+}
 
 void fill(std::uint32_t* dst, std::uint32_t value, std::int64_t n) { std::fill_n(dst, n, value); }
 
@@ -231,7 +263,7 @@ TileKernels make_table() {
   t.load[NPU_DTYPE_F32] = &load_run<std::uint32_t, same_bits>;
   t.load[NPU_DTYPE_F16] = &load_half<DType::f16, from_f16>;
   t.load[NPU_DTYPE_BF16] = &load_half<DType::bf16, from_bf16>;
-  t.load[NPU_DTYPE_I64] = &load_run<std::int64_t, from_int<std::int64_t>>;
+  t.load[NPU_DTYPE_I64] = &load_long;
   t.load[NPU_DTYPE_I32] = &load_run<std::uint32_t, same_bits>;
   t.load[NPU_DTYPE_I16] = &load_run<std::int16_t, from_int<std::int16_t>>;
   t.load[NPU_DTYPE_I8] = &load_run<std::int8_t, from_int<std::int8_t>>;
@@ -241,7 +273,7 @@ TileKernels make_table() {
   t.store[NPU_DTYPE_F32] = &store_run<std::uint32_t, same_bits>;
   t.store[NPU_DTYPE_F16] = &store_half<DType::f16, to_f16>;
   t.store[NPU_DTYPE_BF16] = &store_half<DType::bf16, to_bf16>;
-  t.store[NPU_DTYPE_I64] = &store_run<std::int64_t, to_int<std::int64_t>>;
+  t.store[NPU_DTYPE_I64] = &store_long;
   t.store[NPU_DTYPE_I32] = &store_run<std::uint32_t, same_bits>;
   t.store[NPU_DTYPE_I16] = &store_run<std::int16_t, to_int<std::int16_t>>;
   t.store[NPU_DTYPE_I8] = &store_run<std::int8_t, to_int<std::int8_t>>;

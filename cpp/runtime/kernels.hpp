@@ -54,7 +54,8 @@ struct KernelInfo {
   std::uint64_t (*flops)(std::span<const schema::Operand> operands, const std::byte* fields);
 };
 
-// An instruction of elementwise programs; `args` and `result` are register types, 'f' or 'i'.
+// An instruction of elementwise programs; `args` and `result` are register types: 'f', 'i'
+// or 'l'.
 struct ScalarOpInfo {
   std::uint32_t id;
   std::string_view name;
@@ -65,7 +66,7 @@ struct ScalarOpInfo {
 // Null where the id is unknown.
 const KernelInfo* find_kernel(std::uint32_t id) noexcept;
 std::span<const KernelInfo> all_kernels() noexcept;
-// Without LOAD, STORE and CONSTANT, which are no formulas.
+// Without LOAD, STORE, CONSTANT and CONSTANT_L, which are no formulas.
 std::span<const ScalarOpInfo> all_scalar_ops() noexcept;
 const ScalarOpInfo* find_scalar_op(std::uint32_t id) noexcept;
 

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <string_view>
 
 #include "runtime/kernel_params.hpp"
 #include "runtime/verify.hpp"
@@ -10,10 +11,10 @@ namespace npu {
 namespace {
 
 constexpr char kUnset = 0;
-constexpr char kAny = '*';  // a constant: 32 bits that may be read as either type
+constexpr char kAny = '*';  // a constant: 32 bits that may be read as f or i
 
 struct Instruction {
-  std::uint32_t op, dst, a, b, c, immediate, reserved;
+  std::uint32_t op, dst, a, b, c, immediate, upper_immediate;
 };
 
 Instruction decode(const std::byte* words) {
@@ -30,6 +31,8 @@ char register_type(std::uint32_t dtype) {
     case NPU_DTYPE_BF16:
     case NPU_DTYPE_F64:
       return 'f';
+    case NPU_DTYPE_I64:
+      return 'l';
     default:
       return 'i';
   }
@@ -56,8 +59,10 @@ void Verifier::check_elementwise(std::uint32_t index, const KernelInfo& kernel) 
     const auto read = [&](std::uint32_t r, char type) {
       if (r >= NPU_MAX_REGISTERS) refuse("register ", r, ", there are ", NPU_MAX_REGISTERS);
       if (registers[r] == kUnset) refuse("register ", r, " is read before it is written");
-      if (registers[r] != kAny && registers[r] != type) {
-        refuse("register ", r, " holds ", registers[r], ", ", type, " is read");
+      if (registers[r] != type && (registers[r] != kAny || type == 'l')) {
+        const std::string_view found =
+            registers[r] == kAny ? "a 32-bit constant" : std::string_view(&registers[r], 1);
+        refuse("register ", r, " holds ", found, ", ", type, " is read");
       }
     };
     const auto write = [&](char type) {
@@ -86,6 +91,9 @@ void Verifier::check_elementwise(std::uint32_t index, const KernelInfo& kernel) 
       case NPU_OP_CONSTANT:
         write(kAny);
         break;
+      case NPU_OP_CONSTANT_L:
+        write('l');
+        break;
       default: {
         const ScalarOpInfo* op = find_scalar_op(in.op);
         if (op == nullptr) refuse("operation ", in.op, " is unknown");
@@ -96,7 +104,8 @@ void Verifier::check_elementwise(std::uint32_t index, const KernelInfo& kernel) 
       }
     }
     if ((used < 1 && in.a != 0) || (used < 2 && in.b != 0) || (used < 3 && in.c != 0) ||
-        (in.op != NPU_OP_CONSTANT && in.immediate != 0) || in.reserved != 0) {
+        (in.op != NPU_OP_CONSTANT && in.op != NPU_OP_CONSTANT_L && in.immediate != 0) ||
+        (in.op != NPU_OP_CONSTANT_L && in.upper_immediate != 0)) {
       refuse("a word that operation ", in.op, " does not use is not 0");
     }
   }

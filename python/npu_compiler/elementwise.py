@@ -17,6 +17,7 @@ from npu_compiler.graph import Value
 from npu_compiler.kernels.scalar_ops import (
     BY_NAME,
     CONSTANT,
+    CONSTANT_L,
     LOAD,
     MAX_INPUTS,
     MAX_INSTRUCTIONS,
@@ -36,8 +37,8 @@ class ProgramTooLargeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Register:
-    """A value in the program: its number in SSA order and its type, ``f`` (float32) or ``i``
-    (int32).
+    """A value in the program: its number in SSA order and its type, ``f`` (float32), ``i`` (int32)
+    or ``l`` (int64).
     """
 
     index: int
@@ -45,6 +46,17 @@ class Register:
 
 
 Operand = Register | float | int | bool
+# Scalar ops that convert between register types, by (from, to).
+_CONVERSIONS = {(a, b): f"{a}_to_{b}" for a in "fil" for b in "fil" if a != b}
+# Conversions that a formula's operands undergo by themselves, since they are exact or PyTorch's.
+_WIDENINGS = frozenset({("i", "f"), ("i", "l"), ("l", "f")})
+# Scalar ops that bring an int32 register into the range of a narrower dtype.
+_WRAPS = {"int16": "wrap_i16", "int8": "wrap_i8", "uint8": "wrap_u8"}
+
+
+def register_type(dtype: str) -> str:
+    """The type of the register that a tensor of ``dtype`` is loaded into."""
+    return "f" if dtype in FLOATING else "l" if dtype == "int64" else "i"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +77,7 @@ def to_float32(value: float) -> float:
 
 class Builder:
     """Records a program. Calling it appends a scalar op: ``b("mul_f", x, 0.5)``; numbers become
-    constants, and integer operands of float ops are converted.
+    constants, and operands of a narrower type than the op's are converted.
     """
 
     def __init__(self) -> None:
@@ -80,29 +92,34 @@ class Builder:
         return self._known[key]
 
     def load(self, handle: Handle) -> Register:
-        """The value of an input; integers and bools are int32 registers."""
+        """The value of an input, in a register of its ``register_type``."""
         if handle not in self.inputs:
             self.inputs.append(handle)
-        kind = "f" if handle.dtype in FLOATING else "i"
-        return self._append(
-            ("load", handle), _Step("load", kind, immediate=self.inputs.index(handle))
-        )
+        step = _Step("load", register_type(handle.dtype), immediate=self.inputs.index(handle))
+        return self._append(("load", handle), step)
 
     def constant(self, value: float, kind: str = "f") -> Register:
-        """A float32 (or int32) constant."""
-        immediate: float = to_float32(float(value)) if kind == "f" else int(value)
-        bits = float_bits(immediate) if kind == "f" else int(immediate) & 0xFFFFFFFF
+        """A float32 constant, or an integer one that wraps."""
+        immediate: float = to_float32(float(value)) if kind == "f" else wrapped(int(value), kind)
+        bits = _constant_bits(immediate, kind)
         return self._append(("constant", kind, bits), _Step("constant", kind, immediate=immediate))
 
     def as_type(self, operand: Operand, kind: str) -> Register:
-        """``operand`` in a register of type ``kind``; int32 may widen, float32 not."""
+        """``operand`` in a register of type ``kind``; i may widen to l, and both to f."""
+        found = operand.type if isinstance(operand, Register) else kind
+        if found != kind and (found, kind) not in _WIDENINGS:
+            raise TypeError(f"a register of type {found} cannot stand where {kind} is needed")
+        return self.convert(operand, kind)
+
+    def convert(self, operand: Operand, kind: str) -> Register:
+        """``operand`` in a register of type ``kind``, converted as PyTorch's ``to`` does: floats
+        towards zero, integers by their low bits.
+        """
         if not isinstance(operand, Register):
             return self.constant(operand, kind)
         if operand.type == kind:
             return operand
-        if kind == "i":
-            raise TypeError("a float register cannot stand where an integer is needed")
-        return self("i_to_f", operand)
+        return self(_CONVERSIONS[operand.type, kind], operand)
 
     def __call__(self, op: str, *operands: Operand) -> Register:
         record = BY_NAME[op]
@@ -113,19 +130,44 @@ class Builder:
 
     def truth(self, operand: Operand) -> Register:
         """``operand`` as a bool: an int32 register that is 0 or 1."""
-        if isinstance(operand, Register) and operand.type == "i":
+        if not isinstance(operand, Register):
+            return self.constant(bool(operand), "i")
+        if self.is_bool(operand):
             return operand
-        return self.negation(self("eq_f", operand, 0.0))
+        return self.negation(self(f"eq_{operand.type}", operand, 0))
+
+    def is_bool(self, register: Register) -> bool:
+        """Whether the register surely is 0 or 1."""
+        step = self.steps[register.index]
+        if step.op == "load":
+            return self.inputs[int(step.immediate)].dtype == "bool"
+        if step.op == "constant":
+            return step.type == "i" and step.immediate in (0, 1)
+        return BY_NAME[step.op].is_bool
 
     def negation(self, condition: Register) -> Register:
         """Not ``condition``, for an int32 register."""
         return self("eq_i", condition, 0)
 
     def result_for(self, result: Register, dtype: str) -> Register:
-        """``result`` in the register type that a store to ``dtype`` reads."""
+        """``result`` converted to ``dtype``, in the register type that a store to it reads.
+        Integers wrap; floats keep float32's precision until they are stored.
+        """
         if dtype == "bool":
             return self.truth(result)
-        return self.as_type(result, "f" if dtype in FLOATING else "i")
+        if dtype == "uint8" and result.type == "f":
+            # PyTorch converts by way of int64, so that negative values wrap.
+            result = self("f_to_l", result)
+        converted = self.convert(result, register_type(dtype))
+        if dtype not in _WRAPS or self._fits(converted, dtype):
+            return converted
+        return self(_WRAPS[dtype], converted)
+
+    def _fits(self, register: Register, dtype: str) -> bool:
+        """Whether the register surely is in the range of ``dtype``."""
+        step = self.steps[register.index]
+        loaded = self.inputs[int(step.immediate)].dtype if step.op == "load" else None
+        return loaded == dtype or step.op == _WRAPS[dtype] or self.is_bool(register)
 
     def _live(self, result: Register) -> list[int]:
         live = {result.index}
@@ -184,17 +226,29 @@ class Builder:
         return [word for instruction in code for word in instruction.words()], len(code)
 
 
+def wrapped(value: int, kind: str) -> int:
+    """``value`` modulo the range of an integer register type."""
+    half = 1 << (63 if kind == "l" else 31)
+    return (value + half) % (2 * half) - half
+
+
+def _constant_bits(immediate: float, kind: str) -> int:
+    if kind == "f":
+        return float_bits(immediate)
+    return int(immediate) & (0xFFFFFFFFFFFFFFFF if kind == "l" else 0xFFFFFFFF)
+
+
 def _instruction(step: _Step, dst: int, args: list[int]) -> Instruction:
     if step.op == "load":
         return Instruction(LOAD, dst, a=args[0])
     if step.op == "constant":
-        bits = float_bits(step.immediate) if step.type == "f" else int(step.immediate) & 0xFFFFFFFF
-        return Instruction(CONSTANT, dst, immediate=bits)
+        bits = _constant_bits(step.immediate, step.type)
+        return Instruction(CONSTANT_L if step.type == "l" else CONSTANT, dst, immediate=bits)
     return Instruction(BY_NAME[step.op].id, dst, *args)
 
 
 def _apply(op: str, args: list[float | None]) -> float | None:
-    if op in ("select_f", "select_i") and args[0] is not None:
+    if op.startswith("select_") and args[0] is not None:
         return args[1] if args[0] else args[2]
     present = [a for a in args if a is not None]
     return BY_NAME[op].python(*present) if len(present) == len(args) else None

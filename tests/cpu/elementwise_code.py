@@ -10,6 +10,7 @@ import numpy as np
 from npu_compiler.kernels.scalar_ops import (
     BY_NAME,
     CONSTANT,
+    CONSTANT_L,
     LOAD,
     MAX_DIMS,
     MAX_INSTRUCTIONS,
@@ -30,6 +31,10 @@ def store(operand: int, register: int) -> Instruction:
 
 def constant(register: int, value: float) -> Instruction:
     return Instruction(CONSTANT, register, immediate=float_bits(value))
+
+
+def wide_constant(register: int, value: int) -> Instruction:
+    return Instruction(CONSTANT_L, register, immediate=value & 0xFFFFFFFFFFFFFFFF)
 
 
 def op(name: str, register: int, *arguments: int) -> Instruction:

@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from npu_compiler.dtypes import DTYPES, FLOATING
+from npu_compiler.elementwise import register_type
 from npu_compiler.kernels.scalar_ops import SCALAR_OPS, ScalarOp
-from tests.cpu.elementwise_code import constant, elementwise, load, op, store
+from tests.cpu.elementwise_code import constant, elementwise, load, op, store, wide_constant
 from tests.cpu.single_dispatch import Array, place
 from tests.reference.layouts import FLOATS, Placed, assert_close, normal
 from tests.tolerances import tolerance
@@ -22,13 +23,19 @@ NUMPY: dict[str, Any] = {
 }
 EDGES = [0.0, -0.0, 1.0, -1.5, 0.3, 2.5, 80.0, -80.0, 3e38, 1e-40, np.inf, -np.inf, np.nan]
 INTEGERS = [0, 1, -1, 7, -9, 2**31 - 1, -(2**31), 65536, 46341]
+LONGS = [*INTEGERS, 31, 63, 64, 2**31, 2**63 - 1, -(2**63), 3037000500, -(2**40) - 3]
+REGISTERS: dict[str, tuple[list[float] | list[int], str]] = {
+    "f": (EDGES, "f4"),
+    "i": (INTEGERS, "i4"),
+    "l": (LONGS, "i8"),
+}
 
 
 @pytest.mark.parametrize("scalar", SCALAR_OPS, ids=lambda s: s.name)
 def test_every_operation_on_edge_values(scalar: ScalarOp) -> None:
-    values = [np.array(EDGES, "f4") if t == "f" else np.array(INTEGERS, "i4") for t in scalar.args]
+    values = [np.array(*REGISTERS[t]) for t in scalar.args]
     arguments = [np.ravel(g).copy() for g in np.meshgrid(*values, indexing="ij")]
-    result = np.zeros(arguments[0].shape, "f4" if scalar.result == "f" else "i4")
+    result = np.zeros(arguments[0].shape, REGISTERS[scalar.result][1])
     code = [load(k, k) for k in range(len(arguments))]
     code += [op(scalar.name, 9, *range(len(arguments))), store(0, 9)]
     elementwise(code, arguments, [result]).run_in_place()
@@ -37,7 +44,7 @@ def test_every_operation_on_edge_values(scalar: ScalarOp) -> None:
             [scalar.python(*row) for row in zip(*(a.tolist() for a in arguments), strict=True)]
         )
         want = want.astype(result.dtype)
-    if scalar.result == "i":
+    if scalar.result in "il":
         np.testing.assert_array_equal(result, want)
     else:
         # Four float32 steps: sigmoid is an exp and three roundings.
@@ -178,9 +185,11 @@ def test_conversions_are_pytorchs(source: str, target: str, step: int) -> None:
     array = to_numpy(x, source)
     out = np.zeros(step * array.size, NUMPY[target])[::step]
     spread = np.repeat(array, step)[::step] if step > 1 else array
-    convert = [] if from_float == to_float else [op("f_to_i" if from_float else "i_to_f", 0, 0)]
-    if target == "bool" and from_float:
-        convert = [constant(1, 0.0), op("eq_f", 0, 0, 1), constant(2, 0.0), op("eq_i", 0, 0, 2)]
+    kinds = register_type(source), register_type(target)
+    convert = [] if kinds[0] == kinds[1] else [op(f"{kinds[0]}_to_{kinds[1]}", 0, 0)]
+    if target == "bool":
+        zero = wide_constant(1, 0) if kinds[0] == "l" else constant(1, 0.0)
+        convert = [zero, op(f"eq_{kinds[0]}", 0, 0, 1), constant(2, 0.0), op("eq_i", 0, 0, 2)]
     elementwise([load(0, 0), *convert, store(0, 0)], [spread], [out]).run_in_place()
     want = to_numpy(stored(x.float() if source == "float64" else x, target), target)
     np.testing.assert_array_equal(out.astype(np.float64), want.astype(np.float64))
@@ -193,17 +202,27 @@ def to_numpy(tensor: torch.Tensor, name: str) -> Array:
     return array
 
 
-def test_integers_are_exact_beyond_float32() -> None:
+@pytest.mark.parametrize("layout", ["contiguous", "transposed", "row"])
+def test_integers_are_exact_beyond_float32(layout: str) -> None:
+    """int64 beside int32, bool and float32 registers, in memory of any order."""
     rng = np.random.default_rng(0)
-    a, b = rng.integers(-(2**31), 2**31, (2, 4001))
-    outs = [np.zeros(4001, "i4"), np.zeros(4001, "i8"), np.zeros(4001, bool)]
-    code = [load(0, 0), load(1, 1), op("mul_i", 2, 0, 1), op("add_i", 2, 2, 1), store(0, 2)]
-    code += [op("max_i", 3, 0, 1), store(1, 3), op("lt_i", 4, 0, 1), store(2, 4)]
-    elementwise(code, [a, b.astype("i4")], outs).run_in_place()
+    a = rng.integers(-(2**63), 2**63, (90, 70))
+    b = rng.integers(-(2**31), 2**31, (90, 70)).astype("i4")
+    if layout == "transposed":
+        a = np.ascontiguousarray(a.T).T
+    elif layout == "row":
+        a = a[:1].copy()
+    outs = [np.zeros(b.shape, d) for d in ("i8", "i4", "?", "f4")]
+    code = [load(0, 0), load(1, 1), op("i_to_l", 2, 1), op("mul_l", 3, 0, 2), store(0, 3)]
+    code += [op("l_to_i", 4, 3), op("add_i", 4, 4, 1), store(1, 4)]
+    code += [wide_constant(5, 2**40 + 1), op("lt_l", 6, 0, 5), store(2, 6)]
+    code += [op("l_to_f", 7, 0), store(3, 7)]
+    elementwise(code, [a, b], outs).run_in_place()
     with np.errstate(over="ignore"):
-        np.testing.assert_array_equal(outs[0], (a * b + b).astype("i4"))
-    np.testing.assert_array_equal(outs[1], np.maximum(a, b))
-    np.testing.assert_array_equal(outs[2], a < b)
+        np.testing.assert_array_equal(outs[0], a * b)
+        np.testing.assert_array_equal(outs[1], (a * b).astype("i4") + b)
+    np.testing.assert_array_equal(outs[2], np.broadcast_to(a < 2**40 + 1, b.shape))
+    np.testing.assert_array_equal(outs[3], np.broadcast_to(a.astype("f4"), b.shape))
 
 
 @TYPES

@@ -56,7 +56,6 @@ REFUSED: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...], str]] 
     ),
     "integers": (lambda x: x + 1, (torch.arange(4),), "int64"),
     "float64": (lambda x: x * 2, (X.double(),), "is float64"),
-    "cast to int64": (lambda x: x.to(torch.int64), (X,), "int64"),
     "unknown": (lambda x: torch.fft.rfft(x.abs()).real, (X,), "complex64|has no such operator"),
 }
 

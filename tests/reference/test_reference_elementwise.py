@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from npu_compiler.dtypes import DTYPES
+from npu_compiler.elementwise import register_type
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.scalar_ops import (
     BY_NAME,
     CONSTANT,
+    CONSTANT_L,
     LOAD,
     MAX_INPUTS,
     MAX_INSTRUCTIONS,
@@ -31,6 +33,12 @@ NUMPY = {name: ml_dtypes.bfloat16 if name == "bfloat16" else np.dtype(name) for 
 STORABLE = [name for name in DTYPES if name != "float64"]
 FLOATS = [0.0, -0.0, 1.0, -1.5, 0.3, 2.5, 80.0, -80.0, 3e38, 1e-40, np.inf, -np.inf, np.nan]
 INTS = [0, 1, -1, 7, -9, 2**31 - 1, -(2**31), 65536, 46341]
+LONGS = [*INTS, 31, 63, 64, 2**31, 2**63 - 1, -(2**63), 3037000500, -(2**40) - 3]
+REGISTERS: dict[str, tuple[list[float] | list[int], str]] = {
+    "f": (FLOATS, "f4"),
+    "i": (INTS, "i4"),
+    "l": (LONGS, "i8"),
+}
 
 
 def run_program(
@@ -48,16 +56,14 @@ def run_program(
 
 def operands(op: ScalarOp) -> list[Array]:
     """Every combination of interesting operand values."""
-    values = [
-        np.array(FLOATS, np.float32) if t == "f" else np.array(INTS, np.int32) for t in op.args
-    ]
+    values = [np.array(*REGISTERS[t]) for t in op.args]
     return [g.ravel() for g in np.meshgrid(*values, indexing="ij")]
 
 
 @pytest.mark.parametrize("op", SCALAR_OPS, ids=lambda op: op.name)
 def test_scalar_op(op: ScalarOp) -> None:
     arguments = operands(op)
-    result = np.zeros(arguments[0].shape, np.float32 if op.result == "f" else np.int32)
+    result = np.zeros(arguments[0].shape, REGISTERS[op.result][1])
     code = [Instruction(LOAD, k + 1, k) for k in range(len(arguments))]
     registers = [*range(1, len(arguments) + 1), 0, 0]
     code += [Instruction(op.id, 9, *registers[:3]), Instruction(STORE, 0, 9)]
@@ -67,7 +73,7 @@ def test_scalar_op(op: ScalarOp) -> None:
             [op.python(*(a.item() for a in row)) for row in zip(*arguments, strict=True)]
         )
         want = want.astype(result.dtype)
-    if op.result == "i":
+    if op.result in "il":
         np.testing.assert_array_equal(result, want)
     else:
         assert_ulp(result, want)
@@ -85,22 +91,20 @@ def assert_ulp(got: Array, want: Array, ulp: int = 4) -> None:
 @pytest.mark.parametrize("target", STORABLE)
 @pytest.mark.parametrize("source", STORABLE)
 def test_load_and_store_every_dtype(source: str, target: str) -> None:
-    """A copy through a register, converting where one side is floating."""
+    """A copy through a register, converting where source and target have different ones."""
     rng = np.random.default_rng(0)
-    is_float = [name.startswith(("float", "bfloat")) for name in (source, target)]
+    kinds = register_type(source), register_type(target)
     x = values_of(rng, source)
-    convert = {(True, False): "f_to_i", (False, True): "i_to_f"}.get((is_float[0], is_float[1]))
     code = [Instruction(LOAD, 0, 0)]
-    code += [Instruction(BY_NAME[convert].id, 0, 0)] if convert else []
-    if convert == "f_to_i" and target == "bool":
-        x = (x != 0).astype(x.dtype)
+    if kinds[0] != kinds[1]:
+        code.append(Instruction(BY_NAME[f"{kinds[0]}_to_{kinds[1]}"].id, 0, 0))
+        if target == "bool":
+            x = (x != 0).astype(x.dtype)
     out = Placed(rng, x.shape, NUMPY[target])
     run_program([*code, Instruction(STORE, 0, 0)], [place(rng, x)], [out.array])
     with np.errstate(all="ignore"):
-        register = x.astype(np.float32) if is_float[0] else x.astype(np.int32)
-        if convert == "f_to_i":
-            register = register.astype(np.int32)
-        want = (register.astype(np.float32) if is_float[1] else register).astype(NUMPY[target])
+        steps = [np.dtype(REGISTERS[kind][1]) for kind in kinds]
+        want = x.astype(steps[0]).astype(steps[1]).astype(NUMPY[target])
     np.testing.assert_array_equal(out.array.view(), want)
     out.assert_surroundings_untouched()
 
@@ -111,9 +115,8 @@ def values_of(rng: np.random.Generator, name: str) -> Array:
     if name.startswith(("float", "bfloat")):
         return (100 * rng.standard_normal((3, 1, 5, 2))).astype(np.float32).astype(NUMPY[name])
     info = np.iinfo(np.dtype(name))
-    low, high = max(info.min, -(2**31)), min(info.max, 2**31 - 1)
-    values: Array = rng.integers(low, high, (3, 1, 5, 2), endpoint=True).astype(NUMPY[name])
-    values.flat[:2] = low, high
+    values: Array = rng.integers(info.min, info.max, (3, 1, 5, 2), dtype=name, endpoint=True)
+    values.flat[:2] = info.min, info.max
     return values
 
 
@@ -152,6 +155,14 @@ def test_every_input_and_output() -> None:
     code += [Instruction(STORE, k, 10 + k) for k in range(MAX_OUTPUTS)]
     run_program(code, inputs, outputs)
     assert [o[0] for o in outputs] == [2 * k + MAX_OUTPUTS for k in range(MAX_OUTPUTS)]
+
+
+def test_int64_constant() -> None:
+    y: Array = np.zeros(3, np.int64)
+    value = -(2**62) - 5
+    constant = Instruction(CONSTANT_L, 7, immediate=value & 0xFFFFFFFFFFFFFFFF)
+    run_program([constant, Instruction(STORE, 0, 7)], [], [y])
+    np.testing.assert_array_equal(y, value)
 
 
 def test_in_place() -> None:

@@ -6,7 +6,15 @@ import struct
 
 import pytest
 
-from npu_compiler.kernels.scalar_ops import BY_NAME, CONSTANT, LOAD, STORE, Instruction, float_bits
+from npu_compiler.kernels.scalar_ops import (
+    BY_NAME,
+    CONSTANT,
+    CONSTANT_L,
+    LOAD,
+    STORE,
+    Instruction,
+    float_bits,
+)
 from npu_compiler.program.schema import NONE
 from tests.runtime_native.faults import (
     Mutation,
@@ -26,6 +34,12 @@ GOOD = (
     Instruction(BY_NAME["mul_f"].id, 2, a=0, b=1),
     Instruction(STORE, 0, a=2),
 )
+
+
+def add_l(dst: int, a: int, b: int) -> Instruction:
+    return Instruction(BY_NAME["add_l"].id, dst, a=a, b=b)
+
+
 # Operand indices of the toy program's dispatches.
 GEMM_X, GEMM_W, GEMM_BIAS, GEMM_RESIDUAL, GEMM_Y = range(5)
 ELEMENTWISE_IN0, ELEMENTWISE_OUT0 = 5, 13
@@ -165,6 +179,31 @@ CODE = [
         "store_type",
         code(GOOD[0], Instruction(BY_NAME["f_to_i"].id, 1, a=0), Instruction(STORE, 0, a=1)),
         "instruction 2: register 1 holds i, f is read",
+    ),
+    (
+        "long",
+        code(GOOD[0], Instruction(BY_NAME["l_to_f"].id, 1, a=0)),
+        "instruction 1: register 0 holds f, l is read",
+    ),
+    (
+        "long_constant_as_float",
+        code(Instruction(CONSTANT_L, 0, immediate=1), Instruction(STORE, 0, a=0)),
+        "instruction 1: register 0 holds l, f is read",
+    ),
+    (
+        "constant_as_long",
+        code(Instruction(CONSTANT, 0, immediate=1), Instruction(BY_NAME["l_to_f"].id, 1, a=0)),
+        r"instruction 1: register 0 holds a 32-bit constant, l is read",
+    ),
+    (
+        "upper_immediate",
+        code(Instruction(CONSTANT, 0, immediate=1 << 32)),
+        "instruction 0: a word that",
+    ),
+    (
+        "narrow_as_long",
+        code(GOOD[0], Instruction(BY_NAME["f_to_i"].id, 1, a=0), add_l(2, 1, 1)),
+        "instruction 2: register 1 holds i, l is read",
     ),
     ("unused_word", code(Instruction(LOAD, 0, a=0, b=1)), "instruction 0: a word that"),
     ("immediate", code(Instruction(LOAD, 0, immediate=1)), "instruction 0: a word that"),

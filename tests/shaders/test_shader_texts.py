@@ -40,7 +40,7 @@ def test_metal_binds_operands_in_order(kernel: Kernel) -> None:
 
 def test_scalar_ops_are_listed_once() -> None:
     rows = re.findall(
-        r"X\((\d+), (\w+), (\w+), ([fi]), ", shader_text("elementwise.metal", "metal")
+        r"X\((\d+), (\w+), (\w+), ([fil]), ", shader_text("elementwise.metal", "metal")
     )
     assert rows == [(str(op.id), op.name, op.args, op.result) for op in SCALAR_OPS]
 

@@ -17,7 +17,8 @@ _HEAD = """\
 #ifndef NPU_KERNEL_PARAMS_H_
 #define NPU_KERNEL_PARAMS_H_
 """
-_LIMITS = ("MAX_REGISTERS", "MAX_INSTRUCTIONS", "MAX_INPUTS", "MAX_OUTPUTS", "MAX_DIMS")
+_LIMITS = ("MAX_REGISTERS", "MAX_INSTRUCTIONS", "MAX_INPUTS", "MAX_OUTPUTS", "MAX_DIMS", "OP_LIMIT")
+_NO_FORMULAS = ("LOAD", "STORE", "CONSTANT", "CONSTANT_L")
 
 
 def _defines() -> Iterator[tuple[str, list[tuple[str, int]]]]:
@@ -31,7 +32,7 @@ def _defines() -> Iterator[tuple[str, list[tuple[str, int]]]]:
     yield (
         "Instructions of elementwise programs.",
         [
-            *((f"OP_{n}", getattr(scalar_ops, n)) for n in ("LOAD", "STORE", "CONSTANT")),
+            *((f"OP_{n}", getattr(scalar_ops, n)) for n in _NO_FORMULAS),
             *((f"OP_{op.name.upper()}", op.id) for op in scalar_ops.SCALAR_OPS),
         ],
     )

@@ -20,7 +20,7 @@ ELEMENTWISE = Kernel(
     name="elementwise",
     shader="elementwise.metal",
     doc="""Runs ``code`` once per index of the iteration space (the shape that all operands share;
-    broadcast axes have stride 0). Arithmetic is float32 or int32; see scalar_ops.py for the
+    broadcast axes have stride 0). Arithmetic is float32, int32 or int64; see scalar_ops.py for the
     instructions.""",
     operands=(*_INPUTS, *_OUTPUTS),
     fields=(

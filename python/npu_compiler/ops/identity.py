@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node
 from npu_compiler.ops.arguments import require, same_shape
-from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord
+from npu_compiler.ops.record import ALL, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Register
@@ -44,23 +44,23 @@ def _check_same(node: Node) -> str | None:
 def _check_cast(node: Node) -> str | None:
     x = node.tensor("self")
     same_shape(node, x.shape)
+    dtype = node.args.get("dtype")
+    stated = dtype.removeprefix("torch.") if isinstance(dtype, str) else node.output.dtype
     require(
-        node.output.dtype in FLOATS or x.dtype == node.output.dtype or node.output.dtype == "bool",
-        f"a cast from {x.dtype} to {node.output.dtype} is not supported",
+        stated == node.output.dtype,
+        f"the result must be {stated}, the IR declares {node.output.dtype}",
     )
     return None
 
 
 def _cast(b: Builder, args: Mapping[str, Any]) -> Register:
-    """The stored dtype is the output's: the store converts."""
+    """The result's dtype is the output's, whatever the formula returns: see build_program."""
     register: Register = args["self"]
     return register
 
 
 def _identity(op_type: str, signature: str) -> OpRecord:
-    return OpRecord(
-        op_type, signature, emit=_cast, check=_check_same, dtypes=FLOATS_AND_BOOL, identity=_always
-    )
+    return OpRecord(op_type, signature, emit=_cast, check=_check_same, dtypes=ALL, identity=_always)
 
 
 def _conversion(op_type: str, signature: str) -> OpRecord:
@@ -69,7 +69,7 @@ def _conversion(op_type: str, signature: str) -> OpRecord:
         signature,
         emit=_cast,
         check=_check_cast,
-        dtypes=FLOATS_AND_BOOL,
+        dtypes=ALL,
         identity=_same_dtype,
     )
 
@@ -109,5 +109,6 @@ RECORDS = (
         "copy=False, memory_format=None",
     ),
     _conversion("aten._to_copy.default", f"self:T, {_REST}, memory_format=None"),
+    _conversion("prims.convert_element_type.default", "self:T, dtype"),
     _conversion("aten.type_as.default", "self:T, other:T"),
 )

@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 NOT_NUMBERS = frozenset({"approximate", "rounding_mode"})
 # Tensor dtypes that the NPU computes with; every other one is refused with a reason.
 FLOATS = frozenset({"float32", "float16", "bfloat16"})
+INTEGERS = frozenset({"int64", "int32", "int16", "int8", "uint8"})
 FLOATS_AND_BOOL = FLOATS | {"bool"}
+INTEGERS_AND_BOOL = INTEGERS | {"bool"}
+ALL = FLOATS | INTEGERS_AND_BOOL
 # Dtypes whose every value passes unchanged through a register of an elementwise program.
-COPYABLE = FLOATS_AND_BOOL | {"int32", "int16", "int8", "uint8"}
+COPYABLE = ALL
 
 
 @dataclass(frozen=True)
