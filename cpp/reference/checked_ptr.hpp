@@ -21,6 +21,10 @@ struct Region {
 [[noreturn]] void throw_out_of_bounds(const Region& region, std::size_t element_size,
                                       std::int64_t index);
 
+// Throws npu::Error for an index from data that is not in [0, limit) (or, where it wraps, from
+// -limit on).
+[[noreturn]] void throw_index_fault(std::int64_t index, std::uint32_t limit);
+
 template <class T>
 class CheckedPtr {
  public:

@@ -8,6 +8,7 @@
 
 #include "reference/dialect.hpp"
 #include "runtime/error.hpp"
+#include "runtime/index_fault.hpp"
 
 namespace npu::reference {
 namespace {
@@ -235,6 +236,10 @@ void throw_out_of_bounds(const Region& region, std::size_t element_size, std::in
                                       region.operand + ", whose elements are [" +
                                       std::to_string(begin) + ", " + std::to_string(end) + ")" +
                                       (region.base == nullptr ? "; the operand is absent" : ""));
+}
+
+void throw_index_fault(std::int64_t index, std::uint32_t limit) {
+  throw Error(ErrorCode::kInvalidArgument, index_fault_message(index, limit));
 }
 
 }  // namespace npu::reference

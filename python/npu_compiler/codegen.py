@@ -100,6 +100,7 @@ def generate(
         tuple((s.name, layout.index[s]) for s in inputs),
         tuple((s.name, layout.index[s]) for s in outputs),
         plan.arena_size,
+        tuple(lowering.donors.get(slot) for slot in range(len(outputs))) if lowering.donors else (),
     )
     copies = sum(d.is_copy for d in lowering.dispatches)
     facts = {
@@ -154,7 +155,7 @@ def _call(layout: _Layout, dispatch: Dispatch) -> KernelCall:
         raise CompilerError(f"{dispatch.name}: the grid {grid} is larger than a launch can be")
     source = dispatch.source
     node = dispatch.node
-    moved = sum(prod(v.shape) * DTYPES[v.dtype].size for v in views.values() if v is not None)
+    moved = sum(_bytes_touched(dispatch, name) for name in views)
     return KernelCall(
         name=dispatch.name,
         kernel_name=kernel.name,
@@ -173,6 +174,14 @@ def _call(layout: _Layout, dispatch: Dispatch) -> KernelCall:
             node.origins[-1], node.op_type, source.module, source.file, source.line
         ),
     )
+
+
+def _bytes_touched(dispatch: Dispatch, name: str) -> int:
+    view = dispatch.operands[name]
+    counted = dispatch.operands[dispatch.kernel.touches.get(name, name)]
+    if view is None or counted is None:
+        return 0
+    return prod(counted.shape) * DTYPES[view.dtype].size
 
 
 def _check_types(dispatch: Dispatch) -> None:

@@ -137,7 +137,8 @@ class SourceTensor(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class EntryPoint:
     """A function of the program: a range of kernel calls, and tensor indices of its inputs and
-    outputs.
+    outputs. ``donors``: for every output the index of the input whose memory it takes over, or
+    None; empty where there are none.
     """
 
     name: str
@@ -146,6 +147,7 @@ class EntryPoint:
     inputs: tuple[tuple[str, int], ...]
     outputs: tuple[tuple[str, int], ...]
     arena_size: int
+    donors: tuple[int | None, ...] = ()
 
 
 @dataclass

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from npu_compiler.codegen import generate
 from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.constraints import check_constraints, raise_for_violations
 from npu_compiler.elementwise_groups import elementwise_groups, is_elementwise, lower_group
-from npu_compiler.errors import CompilerError, IRError
+from npu_compiler.errors import CompileOptionError, CompilerError, IRError
 from npu_compiler.graph import IRGraph, Node
 from npu_compiler.graph_checker import checking
 from npu_compiler.ir_reader import load_ir
@@ -24,6 +26,7 @@ def compile(
     *,
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
+    donate_inputs: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IR (a path to its JSON, its dict, or an object with ``to_dict``) to a program.
@@ -32,6 +35,9 @@ def compile(
         target: the NPU; TargetConfig() by default.
         compute_dtype: "float16", "bfloat16" or "float32"; by default float16 for float32 models,
             else the weights'.
+        donate_inputs: names of inputs whose memory an output takes over: a KV cache that the model
+            updates in place is then never copied. A run changes the buffers that it is given for
+            them.
         check: verify the graph after every pass and the memory plan (default:
             NPU_COMPILER_CHECK=1).
 
@@ -41,7 +47,13 @@ def compile(
         reason.
         CompileOptionError: an argument has no meaning.
     """
-    return compile_graph(load_ir(ir), target=target, compute_dtype=compute_dtype, check=check)
+    return compile_graph(
+        load_ir(ir),
+        target=target,
+        compute_dtype=compute_dtype,
+        donate_inputs=donate_inputs,
+        check=check,
+    )
 
 
 def compile_graph(
@@ -49,25 +61,38 @@ def compile_graph(
     *,
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
+    donate_inputs: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IRGraph, which is changed in place. See ``compile``."""
     target = target or TargetConfig()
     check = checking() if check is None else check
+    _check_donated(graph, donate_inputs)
     precision = choose_precision(graph, target, compute_dtype)
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))
     run_passes(graph, OPTIMIZE, check)
-    lowering = lower_graph(graph, Lowering(graph, target, precision))
+    lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs))
     plan = plan_memory(lowering.dispatches, target.buffer_alignment)
     if check:
         check_plan(plan)
     return generate(graph, lowering, plan, {})
 
 
+def _check_donated(graph: IRGraph, names: Collection[str]) -> None:
+    known = [value.name for value in graph.inputs]
+    if isinstance(names, str) or not set(names) <= set(known):
+        raise CompileOptionError(
+            f"donate_inputs must name graph inputs, got {names!r}; the inputs are {known}"
+        )
+
+
 def lower_graph(graph: IRGraph, lowering: Lowering) -> Lowering:
     """Emit the dispatches of every node, in order."""
     groups = elementwise_groups(graph)
+    steps = {node: step for step, node in enumerate(graph.nodes)}
+    steps |= {node: steps[last] for last, group in groups.items() for node in group}
+    lowering.schedule(steps)
     for node in graph.nodes:
         try:
             if node in groups:
@@ -77,6 +102,7 @@ def lower_graph(graph: IRGraph, lowering: Lowering) -> Lowering:
         except Refusal as refusal:
             raise IRError(f"node {node.name!r} ({node.op_type}): {refusal}") from refusal
     lowering.finish_outputs()
+    lowering.check_donations()
     return lowering
 
 

@@ -7,15 +7,17 @@ logical; codegen turns it into a program.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from npu_compiler.arrays import Array
+import numpy as np
+
+from npu_compiler.arrays import Array, cast
 from npu_compiler.dtypes import FLOATING
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
-from npu_compiler.errors import CompilerError, ConstraintError
+from npu_compiler.errors import CompileOptionError, CompilerError, ConstraintError
 from npu_compiler.graph import IRGraph, Node, Source, Value
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel
@@ -52,10 +54,20 @@ class Parameter:
 class Lowering:
     """State of one lowering; see the module's text."""
 
-    def __init__(self, graph: IRGraph, target: TargetConfig, precision: Precision) -> None:
+    def __init__(
+        self,
+        graph: IRGraph,
+        target: TargetConfig,
+        precision: Precision,
+        donated: Collection[str] = (),
+    ) -> None:
         self.graph = graph
         self.target = target
         self.precision = precision
+        # Names of graph inputs whose memory outputs may take over.
+        self.donated = frozenset(donated)
+        # By output slot, the index of the input whose memory it takes over.
+        self.donors: dict[int, int] = {}
         self.storages: list[Storage] = []
         self.dispatches: list[Dispatch] = []
         self.parameters: list[Parameter] = []
@@ -64,6 +76,11 @@ class Lowering:
         self._parameters: dict[tuple[object, ...], View] = {}
         self._names: set[str] = set()
         self._copies: dict[tuple[View, str], View] = {}
+        # The values that lie in a storage, whole or in part, and the step of the last node that
+        # reads each value; nothing is known before ``schedule``.
+        self._residents: dict[Storage, list[Value]] = {}
+        self._last_reads: dict[Value, int] | None = None
+        self._steps: dict[Node, int] = {}
         self._output_slots: dict[Value, int] = {}
         for slot, value in enumerate(graph.outputs):
             if value.kind == "node":
@@ -71,11 +88,27 @@ class Lowering:
         # Names of inputs and outputs are the user's: they are taken before anything else.
         self._names.update(value.name for value in graph.inputs)
         for value in graph.inputs:
-            layout = input_layout(value.shape, target)
+            donates = value.name in self.donated
+            layout = row_major(value.shape) if donates else input_layout(value.shape, target)
             storage = self._store(value.name, "input", value, layout, unique=False)
-            self._views[value] = storage.view()
+            self._place(value, storage.view())
+
+    def schedule(self, steps: Mapping[Node, int]) -> None:
+        """Say at which step each node will be lowered: memory whose values no later step reads may
+        be written in place.
+        """
+        self._steps = dict(steps)
+        self._last_reads = {}
+        for node in self.graph.nodes:
+            for value in node.inputs():
+                last = self._last_reads.get(value, -1)
+                self._last_reads[value] = max(last, self._steps[node])
 
     # Memory.
+
+    def _place(self, value: Value, view: View) -> None:
+        self._views[value] = view
+        self._residents.setdefault(view.storage, []).append(value)
 
     def unique(self, name: str) -> str:
         """``name``, or ``name.2``, ``name.3``, ... where it is taken."""
@@ -111,7 +144,7 @@ class Lowering:
         self.storages.append(storage)
         return storage
 
-    def define(self, value: Value, *, image: bool) -> View:
+    def define(self, value: Value, *, image: bool, strided: bool = False) -> View:
         """Memory for a node's result: an output buffer if it is one, else in the arena. ``image``:
         a 4-D result is channels_last with padded channels (outputs always are), else row_major.
         """
@@ -123,8 +156,46 @@ class Lowering:
                 activation_layout(value.shape, self.target) if image else row_major(value.shape)
             )
             storage = self._store(value.name, "arena", value, layout)
-        self._views[value] = storage.view()
+        self._place(value, storage.view())
         return self._views[value]
+
+    def update(self, node: Node, base: Value) -> View:
+        """Where ``node`` may write a new version of ``base``, which starts as a copy of it: the
+        memory of ``base`` itself where nothing else needs it any more.
+        """
+        view = self.read(base)
+        if self.may_overwrite(node, base):
+            self.overwrite(node, view)
+            return view
+        out = self.define(node.output, image=self.is_image(base))
+        self.copy(view, out, node, name=f"{'+'.join(node.origins)}.copy")
+        return out
+
+    def may_overwrite(self, node: Node, base: Value) -> bool:
+        """Whether ``node`` is the last to need ``base`` and all that shares memory with it."""
+        view = self.read(base)
+        storage = view.storage
+        donated = storage.kind == "input" and storage.name in self.donated
+        if self._last_reads is None or not (donated or storage.kind == "arena"):
+            return False
+        if node.output in self._output_slots and not donated:
+            return False
+        if any(n > 1 and s == 0 for n, s in zip(view.shape, view.strides, strict=True)):
+            return False
+        step = self._steps[node]
+        last = {v: self._last_reads.get(v, -1) for v in self._residents[storage]}
+        kept = set(self.graph.outputs)
+        return list(node.inputs()).count(base) == 1 and not any(
+            value in kept or read > step or (read == step and value is not base)
+            for value, read in last.items()
+        )
+
+    def overwrite(self, node: Node, view: View) -> None:
+        """Say that ``node``'s result lies where ``view`` shows, which it writes in place."""
+        stale = [key for key in self._copies if key[0].storage is view.storage]
+        for key in stale:
+            del self._copies[key]
+        self.alias(node.output, view)
 
     def _define_output(self, slot: int, value: Value) -> Storage:
         layout = activation_layout(value.shape, self.target)
@@ -143,7 +214,7 @@ class Lowering:
             raise CompilerError(
                 f"{value.name}: the IR declares {list(value.shape)}, its view is {list(view.shape)}"
             )
-        self._views[value] = view
+        self._place(value, view)
 
     def read(self, value: Value) -> View:
         """Where ``value`` lies; a parameter is loaded in its storage dtype, row_major."""
@@ -209,6 +280,22 @@ class Lowering:
             self.parameters.append(Parameter(storage, () if kind == "constant" else recipe, data))
             self._parameters[key] = storage.view()
         return self._parameters[key]
+
+    def constant(self, name: str, array: Array) -> View:
+        """An array known now, as it is; equal arrays share one constant."""
+        data = np.ascontiguousarray(array).reshape(array.shape)
+        dtype = str(array.dtype)
+        key = (data.tobytes(), data.shape, dtype)
+        if key not in self._parameters:
+            layout = row_major(data.shape)
+            storage = self._store(name, "constant", None, layout, shape=data.shape, dtype=dtype)
+            self.parameters.append(Parameter(storage, (), data))
+            self._parameters[key] = storage.view()
+        return self._parameters[key]
+
+    def fill(self, value: float, dtype: str) -> View:
+        """A number as a tensor without dimensions, in a storage dtype."""
+        return self.constant("fill", cast(np.asarray(value), dtype))
 
     def broadcast_parameter(self, value: Value, out: View) -> View:
         """``value`` for an elementwise op that writes ``out``: float32, and padded where ``out``
@@ -304,7 +391,7 @@ class Lowering:
         repetitions.
         """
         for slot, value in enumerate(self.graph.outputs):
-            if self.outputs[slot] is None:
+            if self.outputs[slot] is None and not self._take_donation(slot, value):
                 if value.dtype not in COPYABLE:
                     raise ConstraintError(
                         f"output {self.graph.output_names[slot]!r} is {value.dtype} and no node "
@@ -313,3 +400,33 @@ class Lowering:
                 source = self.read(value)
                 storage = self._define_output(slot, value)
                 self.copy(source, storage.view(), None, name=f"{storage.name}.copy")
+
+    def _take_donation(self, slot: int, value: Value) -> bool:
+        """Let the output take over the memory of the donated input that it lies in; False where it
+        lies elsewhere.
+        """
+        view = self._views.get(value)
+        if view is None or view.storage.kind != "input" or view.storage.name not in self.donated:
+            return False
+        storage = view.storage
+        names = [v.name for v in self.graph.inputs]
+        donor = names.index(storage.name)
+        whole = storage.view()
+        same = (view.shape, view.strides, view.offset) == (whole.shape, whole.strides, whole.offset)
+        if not same or value.dtype != storage.ir_dtype or donor in self.donors.values():
+            return False
+        layout = Layout(storage.layout, storage.alloc_shape, storage.strides)
+        self.outputs[slot] = self._store(self.graph.output_names[slot], "output", value, layout)
+        self.donors[slot] = donor
+        return True
+
+    def check_donations(self) -> None:
+        """Raise CompileOptionError for a donated input whose memory no output has taken over."""
+        taken = set(self.donors.values())
+        for index, value in enumerate(self.graph.inputs):
+            if value.name in self.donated and index not in taken:
+                raise CompileOptionError(
+                    f"input {value.name!r} is donated, but no output can take over its memory: "
+                    "none is this tensor with elements replaced in place, or something reads the "
+                    "old content later; leave it out of donate_inputs"
+                )

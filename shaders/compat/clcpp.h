@@ -41,5 +41,6 @@ npu_f32 npu_log(npu_f32 v);
 npu_f32 npu_sqrt(npu_f32 v);
 npu_f32 npu_tanh(npu_f32 v);
 
+void npu_index_fault(npu_i64 index, npu_u32 limit);
 void npu_barrier();
 npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask);

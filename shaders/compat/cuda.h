@@ -63,6 +63,9 @@ NPU_FUNC npu_f32 npu_log(npu_f32 v) { return logf(v); }
 NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return sqrtf(v); }
 NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return tanhf(v); }
 
+// Called with an index from data that is out of range: an error on the host, passed over on a GPU.
+NPU_FUNC void npu_index_fault(npu_i64, npu_u32) {}
+
 NPU_FUNC void npu_barrier() { __syncthreads(); }
 NPU_FUNC npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask) {
   return __shfl_xor_sync(0xffffffffu, v, static_cast<int>(mask));

@@ -43,6 +43,9 @@ NPU_FUNC npu_f32 npu_log(npu_f32 v) { return metal::precise::log(v); }
 NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return metal::precise::sqrt(v); }
 NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return metal::precise::tanh(v); }
 
+// Called with an index from data that is out of range: an error on the host, passed over on a GPU.
+NPU_FUNC void npu_index_fault(npu_i64, npu_u32) {}
+
 NPU_FUNC void npu_barrier() { metal::threadgroup_barrier(metal::mem_flags::mem_threadgroup); }
 NPU_FUNC npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask) {
   return metal::simd_shuffle_xor(v, ushort(mask));

@@ -92,6 +92,9 @@ class Kernel:
     flops: str = "0"
     # Values of fields that native code refers to by name: ``REDUCE_SUM`` becomes NPU_REDUCE_SUM.
     constants: Mapping[str, int] = field(default_factory=dict)
+    # For operands of which a dispatch touches only a part (a table of which rows are picked): the
+    # operand with as many elements as are touched.
+    touches: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def struct_name(self) -> str:

@@ -41,7 +41,7 @@ def find_op(op_type: str) -> OpRecord | None:
     if record is None and (functional := functional_name(op_type)) is not None:
         record = _records().get(functional)
         # In-place view operators change what their operand is, not what it holds.
-        return record if record is not None and record.emit is not None else None
+        return record if record is not None and record.view is None else None
     return record
 
 

@@ -280,6 +280,11 @@ def _entries(r: Container, call_count: int, tensor_count: int) -> tuple[EntryPoi
                 found.append((ios[k]["name"], tensor))
             return tuple(found)
 
+        r.span(row["output_first"], row["output_count"], len(ios), where)
+        donors = tuple(
+            r.optional(ios[k]["donor"], row["input_count"], f"IOS[{k}]: donor")
+            for k in range(row["output_first"], row["output_first"] + row["output_count"])
+        )
         entries.append(
             EntryPoint(
                 row["name"],
@@ -288,6 +293,7 @@ def _entries(r: Container, call_count: int, tensor_count: int) -> tuple[EntryPoi
                 named(row["input_first"], row["input_count"]),
                 named(row["output_first"], row["output_count"]),
                 row["arena_size"],
+                donors if any(donor is not None for donor in donors) else (),
             )
         )
     return tuple(entries)

@@ -9,6 +9,7 @@ import struct
 import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from npu_compiler.compiled_program import CompiledProgram, KernelCall, OperandView
@@ -92,7 +93,7 @@ class _Writer:
             self._dispatch(call)
         self._weights()
         for entry in program.entry_points:
-            first = [self._ios(entry.inputs), self._ios(entry.outputs)]
+            first = [self._ios(entry.inputs), self._ios(entry.outputs, entry.donors)]
             counts = [len(entry.inputs), len(entry.outputs)]
             ranges = [first[0], counts[0], first[1], counts[1]]
             span = (entry.dispatch_first, entry.dispatch_count)
@@ -101,10 +102,10 @@ class _Writer:
         self.records["STRINGS"] += self.strings.data
         return self._assemble()
 
-    def _ios(self, ios: Sequence[tuple[str, int]]) -> int:
+    def _ios(self, ios: Sequence[tuple[str, int]], donors: Sequence[int | None] = ()) -> int:
         first = self.counts["IOS"]
-        for name, tensor in ios:
-            self.put("IOS", [self.strings.add(name), tensor, NONE])
+        for (name, tensor), donor in zip_longest(ios, donors):
+            self.put("IOS", [self.strings.add(name), tensor, _index(donor)])
         return first
 
     def _dispatch(self, call: KernelCall) -> None:
