@@ -78,3 +78,81 @@ def test_a_value_that_others_read_is_not_fused_away() -> None:
 
 def test_other_operands_are_not_taken_for_the_same() -> None:
     assert "aten.silu.default" not in optimized(lambda x, y: x * torch.sigmoid(y), X, X + 1)
+
+
+def heads(*shape: int, seed: int) -> torch.Tensor:
+    return images(*shape, seed=seed)
+
+
+def attention(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, mask: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Attention as models write it out."""
+    scores = torch.matmul(q, k.transpose(-1, -2)) / math.sqrt(q.shape[-1])
+    if mask is not None:
+        scores = scores + mask
+    return torch.matmul(torch.softmax(scores, dim=-1, dtype=torch.float32).to(q.dtype), v)
+
+
+Q, K, V = heads(2, 3, 7, 10, seed=1), heads(2, 3, 9, 10, seed=2), heads(2, 3, 9, 6, seed=3)
+CAUSAL = torch.full((7, 9), -math.inf).triu(1)
+
+
+@pytest.mark.parametrize("mask", [None, CAUSAL, images(2, 1, 1, 9), images(2, 3, 7, 9)])
+def test_attention_written_out_is_one_node(mask: torch.Tensor | None) -> None:
+    inputs = (Q, K, V) if mask is None else (Q, K, V, mask)
+    assert "npu.eager_attention" in optimized(attention, *inputs)
+    assert not any("softmax" in op for op in optimized(attention, *inputs))
+
+
+def test_attention_by_bmm_with_the_mask_first_and_the_scale_on_the_query() -> None:
+    def function(
+        q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, m: torch.Tensor
+    ) -> torch.Tensor:
+        scores = m + torch.bmm(q * 0.3, k.transpose(1, 2))
+        return torch.bmm(scores.softmax(-1), v)
+
+    inputs = (Q.flatten(0, 1), K.flatten(0, 1), V.flatten(0, 1), CAUSAL)
+    assert optimized(function, *inputs).count("npu.eager_attention") == 1
+
+
+def test_rows_that_are_masked_entirely_are_nan_as_in_a_softmax() -> None:
+    mask = CAUSAL.clone()
+    mask[3] = -math.inf
+    assert "npu.eager_attention" in optimized(attention, Q, K, V, mask)
+
+
+def test_attention_weights_that_are_returned_are_computed() -> None:
+    def function(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        weights = torch.softmax(q @ k.transpose(-1, -2), -1)
+        return weights @ v, weights
+
+    assert "npu.eager_attention" not in optimized(function, Q, K, V)
+
+
+def test_a_softmax_over_another_dimension_is_no_attention() -> None:
+    def function(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(q @ k.transpose(-1, -2), -2) @ v
+
+    assert "npu.eager_attention" not in optimized(function, Q, K, V)
+
+
+@pytest.mark.parametrize("written", ["expand", "repeat_interleave", "other_order"])
+def test_repeated_heads_are_shared_by_the_kernel(written: str) -> None:
+    k, v = heads(2, 2, 9, 10, seed=4), heads(2, 2, 9, 6, seed=5)
+    q = heads(2, 6, 7, 10, seed=6)
+
+    def repeat(x: torch.Tensor) -> torch.Tensor:
+        b, h, n, d = x.shape
+        if written == "expand":
+            return x[:, :, None].expand(b, h, 3, n, d).reshape(b, 3 * h, n, d)
+        if written == "repeat_interleave":
+            return x.repeat_interleave(3, dim=1)
+        return x[:, None].expand(b, 3, h, n, d).reshape(b, 3 * h, n, d)
+
+    def function(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.scaled_dot_product_attention(q, repeat(k), repeat(v))
+
+    ops = optimized(function, q, k, v)
+    shared = [op for op in ops if "scaled_dot_product" in op] == ops
+    assert shared == (written != "other_order")

@@ -12,7 +12,7 @@ MUL = "aten.mul.Tensor aten.mul.Scalar"
 DIV = "aten.div.Tensor aten.div.Scalar aten.true_divide.Tensor"
 POW = "aten.pow.Tensor_Scalar"
 SOFTMAX = "aten.softmax.int aten._softmax.default"
-MATMUL = "aten.matmul.default aten.bmm.default"
+
 RESHAPE = "aten.reshape.default aten.view.default aten._unsafe_view.default"
 ATTENTION = "aten.scaled_dot_product_attention.default"
 

@@ -1,0 +1,64 @@
+"""Attention written out: softmax(q keys * scale + mask) v, with any head size and length. The
+attention kernel never stores the matrix of scores.
+"""
+
+from __future__ import annotations
+
+from npu_compiler.fusions import Fusion, Replacement
+from npu_compiler.fusions.parts import DIV, MUL, SOFTMAX, add
+from npu_compiler.fusions.pattern import Capture, Cast, Either, Match, Number, Op, Pattern
+from npu_compiler.graph import Value
+from npu_compiler.ops.eager_attention import EAGER_ATTENTION
+
+
+def _product(first: Pattern, second: Pattern) -> Either:
+    """first @ second, by matmul or bmm."""
+    return Either(
+        (
+            Op("aten.matmul.default", self=first, other=second),
+            Op("aten.bmm.default", self=first, mat2=second),
+        )
+    )
+
+
+_PRODUCT = Cast(_product(Capture("query"), Capture("keys")))
+_SCALED = Either(
+    (
+        Op(MUL, commutes=True, self=_PRODUCT, other=Number("factor")),
+        Op(DIV, self=_PRODUCT, other=Number("divisor")),
+        _PRODUCT,
+    )
+)
+_SCORES = Either((add(_SCALED, Capture("mask")), _SCALED))
+_WEIGHTS = Cast(Op(SOFTMAX, self=Cast(_SCORES), dim=Capture("dim")))
+
+
+def _rewrite(match: Match, out: Value) -> Replacement | None:
+    query, keys, mask = match.value("query"), match.value("keys"), match.captures.get("mask")
+    if match.captures["dim"] not in (-1, query.rank - 1):
+        return None
+    if mask is not None and not isinstance(mask, Value):
+        return None
+    divisor = match.captures.get("divisor", 1)
+    if divisor == 0:
+        return None
+    scores = (*out.shape[:-1], keys.shape[-1])
+    if mask is not None and len(mask.shape) > len(scores):
+        return None
+    return EAGER_ATTENTION, {
+        "query": query,
+        "keys": keys,
+        "value": match.value("value"),
+        "mask": mask,
+        "scale": match.captures.get("factor", 1) / divisor,
+    }
+
+
+FUSIONS = (
+    Fusion(
+        "attention",
+        Op("aten.matmul.default", self=_WEIGHTS, other=Capture("value")),
+        _rewrite,
+    ),
+    Fusion("attention_bmm", Op("aten.bmm.default", self=_WEIGHTS, mat2=Capture("value")), _rewrite),
+)
