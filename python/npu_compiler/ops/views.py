@@ -37,16 +37,6 @@ def _permute(node: Node, x: View) -> Views:
     return [x.permute(axes)]
 
 
-def _transpose(node: Node, x: View) -> Views:
-    rank = len(x.shape)
-    if rank == 0:
-        return [x]
-    axes = list(range(rank))
-    a, b = axis(node.args["dim0"], rank, "dim0"), axis(node.args["dim1"], rank, "dim1")
-    axes[a], axes[b] = axes[b], axes[a]
-    return [x.permute(axes)]
-
-
 def _t(node: Node, x: View) -> Views:
     require(len(x.shape) <= 2, f"t() needs at most 2 dimensions, got {list(x.shape)}")
     return [x.permute(tuple(reversed(range(len(x.shape)))))]
@@ -171,6 +161,104 @@ def _unflatten(node: Node, x: View) -> Views:
     return _to_declared(node, x)
 
 
+def _movedim(node: Node, x: View) -> Views:
+    rank = len(x.shape)
+    source = [axis(d, rank, "source") for d in integers(node.args["source"], "source")]
+    target = [axis(d, rank, "destination") for d in integers(node.args["destination"], "destination")]
+    require(
+        len(source) == len(target) == len(set(source)) == len(set(target)),
+        f"source {source} and destination {target} must be as many different dimensions",
+    )
+    order: list[int | None] = [None] * rank
+    for d, place in zip(source, target, strict=True):
+        order[place] = d
+    rest = iter(d for d in range(rank) if d not in source)
+    return [x.permute([next(rest) if d is None else d for d in order])]
+
+
+def _swap(first: str, second: str) -> Callable[[Node, View], Views]:
+    def swapped(node: Node, x: View) -> Views:
+        rank = len(x.shape)
+        axes = list(range(rank))
+        if rank:
+            a, b = axis(node.args[first], rank, first), axis(node.args[second], rank, second)
+            axes[a], axes[b] = axes[b], axes[a]
+        return [x.permute(axes)]
+
+    return swapped
+
+
+def _matrix_transpose(node: Node, x: View) -> Views:
+    rank = len(x.shape)
+    require(rank >= 2, f"it needs at least 2 dimensions, got {list(x.shape)}")
+    return [x.permute((*range(rank - 2), rank - 1, rank - 2))]
+
+
+def _diagonal(node: Node, x: View) -> Views:
+    rank = len(x.shape)
+    a, b = axis(node.args["dim1"], rank, "dim1"), axis(node.args["dim2"], rank, "dim2")
+    require(a != b, f"dim1 and dim2 are both {a}")
+    return [diagonal(x, a, b, integer(node.args["offset"], "offset"))]
+
+
+def diagonal(x: View, a: int, b: int, offset: int) -> View:
+    """The elements whose index in ``b`` is that in ``a`` plus ``offset``, as a new last dimension."""
+    down, right = max(-offset, 0), max(offset, 0)
+    length = max(0, min(x.shape[a] - down, x.shape[b] - right))
+    at = x.offset + (down * x.strides[a] + right * x.strides[b] if length else 0)
+    rest = [d for d in range(len(x.shape)) if d not in (a, b)]
+    shape = (*(x.shape[d] for d in rest), length)
+    return View(x.storage, shape, (*(x.strides[d] for d in rest), x.strides[a] + x.strides[b]), at)
+
+
+def _unfold(node: Node, x: View) -> Views:
+    if not x.shape:
+        x = x.insert(0)
+    dim = axis(node.args["dimension"], len(x.shape), "dimension")
+    size, step = integer(node.args["size"], "size"), integer(node.args["step"], "step")
+    require(
+        0 <= size <= x.shape[dim] and step >= 1,
+        f"windows of {size} every {step} do not fit dimension {dim} of {list(x.shape)}",
+    )
+    count = (x.shape[dim] - size) // step + 1
+    shape = (*x.shape[:dim], count, *x.shape[dim + 1 :], size)
+    strides = (*x.strides[:dim], step * x.strides[dim], *x.strides[dim + 1 :], x.strides[dim])
+    return [View(x.storage, shape, strides, x.offset)]
+
+
+def _as_strided(node: Node, x: View) -> Views:
+    """Strides are those of PyTorch's memory: the same as a row-major tensor's here."""
+    size, stride = integers(node.args["size"], "size"), integers(node.args["stride"], "stride")
+    start = node.args["storage_offset"]
+    first = 0 if start is None else integer(start, "storage_offset")
+    require(len(size) == len(stride), f"size {list(size)} and stride {list(stride)} do not fit")
+    require(min((*size, *stride, first), default=0) >= 0, "it has a negative size, stride or start")
+    last = first + sum((n - 1) * s for n, s in zip(size, stride, strict=True))
+    require(
+        0 in size or last < x.numel,
+        f"size {list(size)} and stride {list(stride)} from {first} leave {x.numel} elements",
+    )
+    if not x.is_contiguous:
+        return None
+    return [View(x.storage, size, stride, x.offset + first)]
+
+
+def _tensor_split(node: Node, x: View) -> Views:
+    dim = axis(node.args["dim"], len(x.shape))
+    total = x.shape[dim]
+    if "sections" in node.args:
+        sections = integer(node.args["sections"], "sections")
+        require(sections >= 1, f"sections must be positive, got {sections}")
+        return _parts(x, dim, [total // sections + (i < total % sections) for i in range(sections)])
+    ends = [*integers(node.args["indices"], "indices"), total]
+    views, start = [], 0
+    for end in ends:
+        first, last = _bounds(start, end, total)
+        views.append(x.slice(dim, first, last - first))
+        start = end
+    return views
+
+
 def _record(op_type: str, signature: str, view: Callable[[Node, View], Views]) -> OpRecord:
     return OpRecord(op_type, signature, view=view, dtypes=COPYABLE)
 
@@ -183,7 +271,7 @@ RECORDS = (
     _record("aten.flatten.using_ints", "self:T, start_dim=0, end_dim=-1", _flatten),
     _record("aten.unflatten.int", "self:T, dim, sizes", _unflatten),
     _record("aten.permute.default", "self:T, dims", _permute),
-    _record("aten.transpose.int", "self:T, dim0, dim1", _transpose),
+    _record("aten.transpose.int", "self:T, dim0, dim1", _swap("dim0", "dim1")),
     _record("aten.t.default", "self:T", _t),
     _record("aten.numpy_T.default", "self:T", _reverse),
     _record("aten.squeeze.default", "self:T", _squeeze),
@@ -204,6 +292,29 @@ RECORDS = (
             x, axis(n.args["dim"], len(x.shape)), integers(n.args["split_size"], "split_size")
         ),
     ),
+    _record("aten.unsafe_split.Tensor", "self:T, split_size, dim=0", _split),
+    _record("aten.unsafe_split_with_sizes.default", "self:T, split_sizes, dim=0", _split_with_sizes),
     _record("aten.chunk.default", "self:T, chunks, dim=0", _chunk),
+    _record("aten.unsafe_chunk.default", "self:T, chunks, dim=0", _chunk),
+    _record("aten.tensor_split.sections", "self:T, sections, dim=0", _tensor_split),
+    _record("aten.tensor_split.indices", "self:T, indices, dim=0", _tensor_split),
+    _record("aten.reshape_as.default", "self:T, other:T", _to_declared),
+    _record("aten.ravel.default", "self:T", _to_declared),
+    *(_record(f"aten.atleast_{n}d.default", "self:T", _to_declared) for n in (1, 2, 3)),
+    _record("aten.mT.default", "self:T", _matrix_transpose),
+    _record("aten.movedim.int", "self:T, source, destination", _movedim),
+    _record("aten.movedim.intlist", "self:T, source, destination", _movedim),
+    _record("aten.moveaxis.int", "self:T, source, destination", _movedim),
+    _record("aten.moveaxis.intlist", "self:T, source, destination", _movedim),
+    _record("aten.swapaxes.default", "self:T, axis0, axis1", _swap("axis0", "axis1")),
+    _record("aten.swapdims.default", "self:T, dim0, dim1", _swap("dim0", "dim1")),
+    _record("aten.broadcast_to.default", "self:T, size", _expand),
+    _record("aten.diagonal.default", "self:T, offset=0, dim1=0, dim2=1", _diagonal),
+    _record("aten.unfold.default", "self:T, dimension, size, step", _unfold),
+    _record("aten.as_strided.default", "self:T, size, stride, storage_offset=None", _as_strided),
+    *(
+        _record(f"aten.{name}.default", "self:T", lambda node, x: [x])
+        for name in ("real", "resolve_conj", "resolve_neg")
+    ),
     _record("aten.unbind.int", "self:T, dim=0", _unbind),
 )
