@@ -7,7 +7,7 @@ their input unchanged included, so a write is traced to its buffer without a tab
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,7 +22,7 @@ from .errors import TorchIRError, ValidationError
 from .ir import IR, IRNode, TensorMeta
 from .plan import Plan, Registers, Step, make_plan, result_tensors
 
-__all__ = ["check_shapes", "placeholders_written"]
+__all__ = ["check_shapes", "placeholders_at_risk", "placeholders_written"]
 
 
 def _placeholders(ir: IR) -> dict[str, TensorMeta]:
@@ -84,8 +84,17 @@ def _store(step: Step, results: list[torch.Tensor], registers: Registers) -> Non
         registers[register] = value
 
 
-def _start(ir: IR, plan: Plan) -> tuple[Registers, dict[str, torch.Tensor]]:
-    fakes = {name: _fake(meta) for name, meta in _placeholders(ir).items()}
+def _start(
+    ir: IR, plan: Plan, chosen: Container[str] | None = None
+) -> tuple[Registers, dict[str, torch.Tensor]]:
+    """Return registers that hold a fake tensor for each placeholder, or each chosen one, and these
+    by name.
+    """
+    fakes = {
+        name: _fake(meta)
+        for name, meta in _placeholders(ir).items()
+        if chosen is None or name in chosen
+    }
     # Tied weights are one tensor: a write through either name reaches both.
     first: dict[str, str] = {}
     for placeholder, key in ir.weight_name_mapping.items():
@@ -99,44 +108,86 @@ def _start(ir: IR, plan: Plan) -> tuple[Registers, dict[str, torch.Tensor]]:
     return registers, fakes
 
 
-def _steps_behind_writes(plan: Plan) -> set[int]:
-    """Return the steps that the targets of in-place steps come from."""
-    wanted: set[int] = set()
-    needed: set[int] = set()
+def _shared(plan: Plan, step: Step) -> list[int]:
+    """Return the registers of the operands that the results of a step may share memory with."""
+    if step.schema is None:
+        # A getitem hands its operand on, and so may a registered executor.
+        return step.reads()
+    if step.schema.viewed or not step.schema.may_return_operands:
+        return step.registers_of(step.schema.viewed)
+    dtypes = {tensor.dtype for tensor in step.node.outputs}
+    return [plan.registers[tensor.name] for tensor in step.node.inputs if tensor.dtype in dtypes]
+
+
+def _behind_writes(plan: Plan) -> tuple[list[int], set[int]]:
+    """Return the steps that hand memory on to the target of an in-place step, in order, and the
+    registers that such memory passes through.
+    """
+    steps: list[int] = []
+    registers: set[int] = set()
     for index in range(len(plan.steps) - 1, -1, -1):
         step = plan.steps[index]
-        if not needed.isdisjoint(step.outputs):
-            wanted.add(index)
-            needed.update(step.reads())
-        needed.update(step.written)
-    return wanted
+        if not registers.isdisjoint(step.outputs):
+            shared = _shared(plan, step)
+            if shared:
+                steps.append(index)
+                registers.update(shared)
+        registers.update(step.written)
+    return steps[::-1], registers
+
+
+def _root(ir: IR, placeholder: str) -> str:
+    key = ir.weight_name_mapping.get(placeholder, placeholder)
+    return ir.tied_weights.get(key, key)
+
+
+def placeholders_at_risk(ir: IR, plan: Plan) -> set[str]:
+    """Return the names of the inputs, weights and constants that the graph may write to.
+
+    Whether an operator returns a view or a copy can depend on the strides of what it is given,
+    which the IR does not fix: this covers every case, and costs next to nothing.
+    """
+    if not any(step.written for step in plan.steps):
+        return set()
+    registers = _behind_writes(plan)[1]
+    names = [tensor.name for tensor in ir.graph_inputs] + list(ir.weight_name_mapping)
+    roots = {_root(ir, name) for name in names if plan.registers[name] in registers}
+    return {name for name in names if _root(ir, name) in roots}
 
 
 def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]]:
     """Return node index -> names of the inputs, weights and constants that the node writes to.
 
-    Only the steps that targets of in-place operators come from are run, so this costs nothing for
-    a graph without any.
+    Only the steps through which the memory of a placeholder can reach an in-place operator are
+    run, so this costs nothing for a graph without any. All placeholders count as contiguous.
 
     Raises:
         ValidationError: an operator refuses its operands' shapes or dtypes.
     """
     plan = plan or make_plan(ir)
-    if not any(step.written for step in plan.steps):
+    at_risk = placeholders_at_risk(ir, plan)
+    if not at_risk:
         return {}
-    wanted = _steps_behind_writes(plan)
+    steps, _ = _behind_writes(plan)
+    wanted = set(steps)
     written: dict[int, set[str]] = {}
     with _fake_mode():
-        registers, fakes = _start(ir, plan)
+        registers, fakes = _start(ir, plan, at_risk)
         owners: dict[int, set[str]] = {}
         for name, fake in fakes.items():
             owners.setdefault(_storage(fake), set()).add(name)
         for index, step in enumerate(plan.steps):
             for register in step.written:
-                names = owners.get(_storage(registers[register]))
+                target = registers[register]
+                names = owners.get(_storage(target)) if target is not None else None
                 if names:
                     written.setdefault(index, set()).update(names)
             if index in wanted:
+                for tensor in step.node.inputs:
+                    register = plan.registers[tensor.name]
+                    if registers[register] is None:
+                        # Not made of a placeholder: any memory of its own will do.
+                        registers[register] = _fake(tensor)
                 _store(step, _fake_step(step, registers), registers)
     return written
 

@@ -56,7 +56,7 @@ class NodeInfo:
     @property
     def op_type(self) -> str:
         """Name of the operator in the IR, e.g. ``"aten.conv2d.default"``."""
-        return GETITEM if self.target is operator.getitem else str(self.target)
+        return GETITEM if self.target is operator.getitem else read_schema(self.target).op_type
 
 
 class GraphAnalyzer:

@@ -1,4 +1,4 @@
-"""Pauses Python's cyclic garbage collector while many objects without cycles are made."""
+"""Keeps Python's cyclic garbage collector from slowing down work that makes many objects."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["collector_paused"]
+__all__ = ["collector_paused", "full_collections_postponed"]
 
 
 @contextmanager
@@ -23,3 +23,18 @@ def collector_paused() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+@contextmanager
+def full_collections_postponed() -> Iterator[None]:
+    """Collect young garbage only.
+
+    Tracing a large model makes cyclic garbage, so that the collector must go on; but full
+    collections, which visit every object of the process over and over, are a tenth of the time.
+    """
+    youngest, middle, oldest = gc.get_threshold()
+    gc.set_threshold(youngest, middle, max(oldest, 1_000_000))
+    try:
+        yield
+    finally:
+        gc.set_threshold(youngest, middle, oldest)

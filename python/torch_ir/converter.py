@@ -9,6 +9,7 @@ from torch.export import ExportedProgram
 
 from .aliasing import placeholders_written
 from .analyzer import GraphAnalyzer, NodeInfo
+from .collector import collector_paused
 from .errors import ConversionError, TorchIRWarning
 from .ir import IR, MUTATES, IRNode
 from .plan import make_plan
@@ -28,6 +29,7 @@ class IRConverter:
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
 
+    @collector_paused()
     def convert(self, exported: ExportedProgram, model_name: str = "") -> IR:
         """Return the IR of an exported program.
 

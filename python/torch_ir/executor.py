@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .aliasing import placeholders_written
+from .aliasing import placeholders_at_risk
 from .attrs import dtype_name
 from .errors import ExecutionError
 from .ir import IR
@@ -48,7 +48,7 @@ class IRExecutor:
         self.ir = ir
         self._plan = make_plan(ir)
         self._constants = {**ir.constants, **(constants or {})}
-        written: set[str] = set().union(*placeholders_written(ir, self._plan).values())
+        written = placeholders_at_risk(ir, self._plan)
         self._written_inputs = [
             position for position, tensor in enumerate(ir.graph_inputs) if tensor.name in written
         ]
@@ -149,8 +149,9 @@ class IRExecutor:
                             f"returned {len(tensors)} tensors, but the IR lists {len(outputs)} "
                             "outputs"
                         )
-                    for register, tensor in zip(outputs, tensors, strict=True):
-                        registers[register] = tensor
+                    # Not with a variable for the tensor, which would keep the last one alive.
+                    for position, register in enumerate(outputs):
+                        registers[register] = tensors[position]
                     del tensors
                 # Drop every reference before the next operator allocates.
                 del args, result

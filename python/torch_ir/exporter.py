@@ -12,6 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import ExportedProgram
 from torch.utils import _pytree as pytree
 
+from .collector import full_collections_postponed
 from .converter import convert_exported_program
 from .errors import ExportError, TorchIRWarning
 from .ir import IR
@@ -152,7 +153,8 @@ def export_model(model: torch.nn.Module, inputs: Any, *, strict: bool = True) ->
             stacklevel=2,
         )
     try:
-        with _without_meta(model, _as_call(inputs)) as (args, kwargs):
+        with full_collections_postponed(), _without_meta(model, _as_call(inputs)) as call:
+            args, kwargs = call
             return torch.export.export(model, args, kwargs, strict=False)
     except Exception as error:
         raise ExportError(f"torch.export cannot trace model {name}: {_explain(error)}") from error

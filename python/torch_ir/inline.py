@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from .attrs import dtype_name
 from .autocast import AutocastCall, AutocastRegion
 from .errors import ConversionError
-from .ir import GETITEM, TensorMeta
+from .ir import TensorMeta
 from .plan import result_tensors
 from .runtime_checks import check_step, refuse_numbers
 from .source import source_of
@@ -57,11 +57,6 @@ class FlatCall:
     kwargs: dict[str, Any]
     outputs: list[TensorMeta]
     source: dict[str, str] | None = None
-
-    @property
-    def op_type(self) -> str:
-        """Name of the operator in the IR."""
-        return GETITEM if self.target is operator.getitem else str(self.target)
 
 
 def tensor_meta(name: str, value: torch.Tensor, producer: str | None = None) -> TensorMeta:

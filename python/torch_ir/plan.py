@@ -52,6 +52,17 @@ class Step:
         found += [register for _, register in self.kwarg_fills]
         return found
 
+    def registers_of(self, names: Iterable[str]) -> list[int]:
+        """Return the registers of the tensors among the arguments ``names`` of the operator."""
+        if self.schema is None:
+            return []
+        positional = [arg.name for arg in self.schema.args if not arg.kwarg_only]
+        by_name: dict[str, Iterable[int | None]] = {}
+        by_name.update((positional[position], [register]) for position, register in self.fills)
+        by_name.update((positional[position], items) for position, items in self.list_fills)
+        by_name.update((key, [register]) for key, register in self.kwarg_fills)
+        return [r for name in names for r in by_name.get(name, ()) if r is not None]
+
     def operands(self, registers: Registers) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of the call, tensors taken from the registers."""
         args = self.args.copy()
@@ -102,19 +113,12 @@ def _run_custom(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _written_registers(schema: OpSchema, node: IRNode, step: Step) -> tuple[int, ...]:
     """Return the registers whose tensors the step writes to."""
-    by_name: dict[str, Iterable[int | None]] = {}
-    positional = [arg.name for arg in schema.args if not arg.kwarg_only]
-    by_name.update((positional[position], [register]) for position, register in step.fills)
-    by_name.update((positional[position], items) for position, items in step.list_fills)
-    by_name.update((key, [register]) for key, register in step.kwarg_fills)
-    names = [arg.name for arg in schema.args if arg.written]
+    names = schema.written
     if schema.updates_statistics and any(
         node.attrs.get(flag) is True for flag in ("training", "train", "use_input_stats")
     ):
-        names += ["running_mean", "running_var"]
-    return tuple(
-        register for name in names for register in by_name.get(name, ()) if register is not None
-    )
+        names = (*names, "running_mean", "running_var")
+    return tuple(step.registers_of(names)) if names else ()
 
 
 def _unknown(inputs: list[torch.Tensor], attrs: dict[str, Any]) -> Any:

@@ -38,6 +38,7 @@ class OpArg:
     kwarg_only: bool
     has_default: bool
     default: Any
+    aliased: bool
     written: bool
 
 
@@ -50,6 +51,8 @@ class OpSchema:
     args: tuple[OpArg, ...]
     mutable: bool
     returns: tuple[str, ...]
+    written: tuple[str, ...]
+    composite: bool
 
     @property
     def returns_list(self) -> bool:
@@ -61,6 +64,20 @@ class OpSchema:
         """Whether the operator may update running statistics, which no schema declares as
         written."""
         return any(arg.name == "running_mean" and not arg.written for arg in self.args)
+
+    @property
+    def viewed(self) -> tuple[str, ...]:
+        """Names of the arguments that results share memory with, as the schema declares."""
+        return tuple(arg.name for arg in self.args if arg.aliased)
+
+    @property
+    def may_return_operands(self) -> bool:
+        """Whether results may share memory with an operand that the schema does not declare.
+
+        Operators composed of others do (dropout in eval mode returns its input), and so do the
+        "unsafe" ones, whose very point is a view that is not declared.
+        """
+        return self.composite or "unsafe" in self.op_type
 
 
 def _read_argument(argument: Any) -> OpArg:
@@ -81,6 +98,7 @@ def _read_argument(argument: Any) -> OpArg:
         kwarg_only=argument.kwarg_only,
         has_default=has_default,
         default=argument.default_value if has_default else None,
+        aliased=argument.alias_info is not None,
         written=argument.alias_info is not None and argument.alias_info.is_write,
     )
 
@@ -89,12 +107,17 @@ def _read_argument(argument: Any) -> OpArg:
 def read_schema(op: torch._ops.OpOverload[..., Any]) -> OpSchema:
     """Return what the schema of an overload says."""
     schema = op._schema
+    args = tuple(_read_argument(argument) for argument in schema.arguments)
     return OpSchema(
         op=op,
         op_type=str(op),
-        args=tuple(_read_argument(argument) for argument in schema.arguments),
+        args=args,
         mutable=schema.is_mutable,
         returns=tuple(result.type.annotation_str for result in schema.returns),
+        written=tuple(arg.name for arg in args if arg.written),
+        composite=torch._C._dispatch_has_kernel_for_dispatch_key(
+            op.name(), torch._C.DispatchKey.CompositeImplicitAutograd
+        ),
     )
 
 

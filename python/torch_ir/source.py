@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 
@@ -19,15 +20,26 @@ def source_of(node: Node) -> dict[str, str] | None:
     source: dict[str, str] = {}
     stack = node.meta.get("nn_module_stack")
     if stack:
-        module = str(list(stack.values())[-1][0]).split("@")[0].removeprefix("L['self'].")
+        module = str(next(reversed(stack.values()))[0]).split("@")[0].removeprefix("L['self'].")
         if module and module != "L['self']":
             source["module"] = module
-    frames = list(_FRAME.finditer(node.meta.get("stack_trace") or ""))
-    own = [frame for frame in frames if not frame["file"].startswith(_TORCH_ROOT)]
-    if frames:
-        frame = (own or frames)[-1]
-        source["location"] = f"{_short_path(frame['file'])}:{frame['line']}"
+    location = _location(node.meta.get("stack_trace") or "")
+    if location:
+        source["location"] = location
     return source or None
+
+
+@functools.lru_cache(maxsize=1024)
+def _location(stack_trace: str) -> str:
+    """Return the innermost file:line of a stack trace that is not PyTorch's own, if any; layers
+    of the same class have the same traces.
+    """
+    frames = list(_FRAME.finditer(stack_trace))
+    own = [frame for frame in frames if not frame["file"].startswith(_TORCH_ROOT)]
+    if not frames:
+        return ""
+    frame = (own or frames)[-1]
+    return f"{_short_path(frame['file'])}:{frame['line']}"
 
 
 _short_paths: dict[str, str] = {}

@@ -10,7 +10,7 @@ from torch import nn
 
 from tests.torch_ir.models import randomize
 from tests.torch_ir.support import assert_same, check_model, ops_of
-from torch_ir import IRExecutor, extract_ir
+from torch_ir import IRExecutor, extract_ir, register_executor, unregister_op
 
 
 class Fn(nn.Module):
@@ -501,3 +501,58 @@ def test_autocast_inside_composite_operators() -> None:
     ir = check_model(randomize(Auto()), torch.randn(5, 2, 8))
     assert "aten.bmm.default" in ops_of(ir)
     assert not any(op.startswith("prim") for op in ops_of(ir))
+
+
+# --- writes that depend on strides ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_whatever_the_strides_an_input_is_never_written(transposed: bool) -> None:
+    """Whether this reshape is a view depends on strides that the IR does not know."""
+
+    def update(x: torch.Tensor) -> torch.Tensor:
+        return x.t().reshape(-1).add_(1)
+
+    ir = extract_ir(Fn(update).eval(), torch.zeros(3, 4))
+    x = torch.zeros(4, 3).t() if transposed else torch.zeros(3, 4)
+    assert_same(IRExecutor(ir).execute(x)[0], torch.ones(12))
+    assert_same(x.contiguous(), torch.zeros(3, 4))
+
+
+def test_whatever_its_strides_a_weight_is_never_written() -> None:
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("table", torch.zeros(3, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.table.t().reshape(-1).add_(x)
+
+    ir = extract_ir(Model().eval(), torch.ones(12))
+    weights = {"table": torch.zeros(4, 3).t()}
+    IRExecutor(ir, weights=weights).execute(torch.ones(12))
+    assert_same(weights["table"].contiguous(), torch.zeros(3, 4))
+
+
+def test_a_registered_executor_may_return_its_input() -> None:
+    register_executor("aten.sin.default")(lambda inputs, attrs: inputs)
+    try:
+        ir = extract_ir(Fn(lambda x: x.sin().add_(1)).eval(), torch.zeros(3))
+        x = torch.zeros(3)
+        assert_same(IRExecutor(ir).execute(x)[0], torch.ones(3))
+        assert_same(x, torch.zeros(3))
+    finally:
+        unregister_op("aten.sin.default")
+
+
+def test_an_operator_that_looks_like_a_copy_writes_through() -> None:
+    """`_unsafe_view` declares no alias and still returns one."""
+
+    def update(x: torch.Tensor) -> torch.Tensor:
+        y = torch.ops.aten._unsafe_view.default(x, [12])
+        return y.mul_(2)
+
+    ir = extract_ir(Fn(update).eval(), torch.ones(3, 4))
+    x = torch.ones(3, 4)
+    IRExecutor(ir).execute(x)
+    assert_same(x, torch.ones(3, 4))
