@@ -24,9 +24,9 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "torch":
         raise
-    raise MissingTorchError(
-        "torch_ir needs PyTorch, which is not installed: pip install npu-sim[torch]", name="torch"
-    ) from error
+    from .missing import refuse
+
+    refuse(error)
 
 from .converter import IRConverter, convert_exported_program
 from .executor import IRExecutor, execute_ir

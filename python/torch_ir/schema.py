@@ -108,6 +108,7 @@ def read_schema(op: torch._ops.OpOverload[..., Any]) -> OpSchema:
     """Return what the schema of an overload says."""
     schema = op._schema
     args = tuple(_read_argument(argument) for argument in schema.arguments)
+    schema_name = f"{schema.name}.{schema.overload_name}".removesuffix(".")
     return OpSchema(
         op=op,
         op_type=str(op),
@@ -116,7 +117,7 @@ def read_schema(op: torch._ops.OpOverload[..., Any]) -> OpSchema:
         returns=tuple(result.type.annotation_str for result in schema.returns),
         written=tuple(arg.name for arg in args if arg.written),
         composite=torch._C._dispatch_has_kernel_for_dispatch_key(
-            op.name(), torch._C.DispatchKey.CompositeImplicitAutograd
+            schema_name, torch._C.DispatchKey.CompositeImplicitAutograd
         ),
     )
 

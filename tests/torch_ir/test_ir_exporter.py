@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import warnings
@@ -235,24 +237,40 @@ def test_sequential_transformer_and_multi_input_models() -> None:
     check_model(randomize(nn.Sequential(nn.Linear(4, 4), nn.Tanh())), torch.randn(3, 4))
 
 
+def _without_torch(code: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run Python where torch cannot be imported."""
+    (folder / "sitecustomize.py").write_text("import sys; sys.modules['torch'] = None\n")
+    package = Path(torch_ir.__file__).parent.parent
+    return subprocess.run(
+        [sys.executable, *(["-c", code] if code else []), *arguments],
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": os.pathsep.join([str(folder), str(package)])},
+        check=False,
+        cwd=folder,
+    )
+
+
 def test_without_torch_the_message_says_what_to_install(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['torch'] = None\n"
-        "try:\n    import torch_ir\n"
+        "try:\n    from torch_ir.serializer import load_ir\n"
         "except ImportError as error:\n"
         "    print(type(error).__name__, error)\n"
     )
-    package = Path(torch_ir.__file__).parent.parent
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={"PYTHONPATH": str(package)},
-        check=True,
-        cwd=tmp_path,
-    )
+    done = _without_torch(code, tmp_path)
     assert done.stdout.startswith("MissingTorchError")
     assert "pip install npu-sim[torch]" in done.stdout
+
+
+def test_without_torch_the_command_ends_with_one_line(tmp_path: Path) -> None:
+    # What pip writes for an entry point.
+    script = tmp_path / "torch-ir"
+    script.write_text("import sys\nfrom torch_ir.cli import main\nsys.exit(main())\n")
+    for arguments in ([str(script), "--version"], ["-m", "torch_ir", "info", "x.json"]):
+        done = _without_torch("", tmp_path, *arguments)
+        assert done.returncode == 1
+        assert re.fullmatch(r"torch-ir: .*pip install npu-sim\[torch\]\n", done.stderr)
+        assert done.stdout == ""
 
 
 def test_public_names_exist() -> None:

@@ -1,4 +1,4 @@
-"""Peak memory of execution: an IR never needs more than a tenth above eager mode, and keeps nothing.
+"""Peak memory of execution: at most a tenth above that of eager mode, and nothing is kept.
 
 The allocator's own records are counted, so the figures are exact and the same at every run.
 """
