@@ -22,7 +22,7 @@ from .errors import TorchIRError, ValidationError
 from .ir import IR, IRNode, TensorMeta
 from .plan import Plan, Registers, Step, make_plan, result_tensors
 
-__all__ = ["check_shapes", "placeholders_at_risk", "placeholders_written"]
+__all__ = ["check_shapes", "placeholders_at_risk", "placeholders_written", "shared_registers"]
 
 
 def _placeholders(ir: IR) -> dict[str, TensorMeta]:
@@ -108,15 +108,41 @@ def _start(
     return registers, fakes
 
 
-def _shared(plan: Plan, step: Step) -> list[int]:
-    """Return the registers of the operands that the results of a step may share memory with."""
+def _returned_operands(plan: Plan, step: Step) -> list[int]:
+    """Return the registers of the operands that an undeclared view or the operand itself is
+    returned of, found by running the step alone.
+    """
+    registers: Registers = [None] * len(plan.registers)
+    fakes = {plan.registers[tensor.name]: tensor for tensor in step.node.inputs}
+    with _fake_mode():
+        for register, tensor in fakes.items():
+            registers[register] = _fake(tensor)
+        try:
+            returned = {_storage(result) for result in _fake_step(step, registers)}
+        except ValidationError:
+            # Executing it will say what is wrong; until then anything may be.
+            return list(fakes)
+        return [register for register in fakes if _storage(registers[register]) in returned]
+
+
+def shared_registers(plan: Plan, step: Step, known: dict[str, list[int]]) -> list[int]:
+    """Return the registers of the operands that the results of a step may share memory with.
+
+    Args:
+        known: what was found for steps with the same operands, by position; grows.
+    """
     if step.schema is None:
         # A getitem hands its operand on, and so may a registered executor.
         return step.reads()
     if step.schema.viewed or not step.schema.may_return_operands:
         return step.registers_of(step.schema.viewed)
-    dtypes = {tensor.dtype for tensor in step.node.outputs}
-    return [plan.registers[tensor.name] for tensor in step.node.inputs if tensor.dtype in dtypes]
+    inputs = [plan.registers[tensor.name] for tensor in step.node.inputs]
+    described = [(tensor.shape, tensor.dtype) for tensor in step.node.inputs]
+    key = f"{step.node.op_type} {described} {[inputs.index(i) for i in inputs]} {step.node.attrs}"
+    if key not in known:
+        found = _returned_operands(plan, step)
+        known[key] = [inputs.index(register) for register in found]
+    return [inputs[position] for position in known[key]]
 
 
 def _behind_writes(plan: Plan) -> tuple[list[int], set[int]]:
@@ -125,10 +151,11 @@ def _behind_writes(plan: Plan) -> tuple[list[int], set[int]]:
     """
     steps: list[int] = []
     registers: set[int] = set()
+    known: dict[str, list[int]] = {}
     for index in range(len(plan.steps) - 1, -1, -1):
         step = plan.steps[index]
         if not registers.isdisjoint(step.outputs):
-            shared = _shared(plan, step)
+            shared = shared_registers(plan, step, known)
             if shared:
                 steps.append(index)
                 registers.update(shared)
@@ -144,15 +171,20 @@ def _root(ir: IR, placeholder: str) -> str:
 def placeholders_at_risk(ir: IR, plan: Plan) -> set[str]:
     """Return the names of the inputs, weights and constants that the graph may write to.
 
-    Whether an operator returns a view or a copy can depend on the strides of what it is given,
-    which the IR does not fix: this covers every case, and costs next to nothing.
+    Whether an operator such as reshape returns a view or a copy can depend on the strides of what
+    it is given, which the IR does not fix: one that may return a view counts as one here.
     """
+    return _at_risk(ir, plan)[1]
+
+
+def _at_risk(ir: IR, plan: Plan) -> tuple[list[int], set[str]]:
+    """Return `_behind_writes` with names of placeholders for registers."""
     if not any(step.written for step in plan.steps):
-        return set()
-    registers = _behind_writes(plan)[1]
+        return [], set()
+    steps, registers = _behind_writes(plan)
     names = [tensor.name for tensor in ir.graph_inputs] + list(ir.weight_name_mapping)
     roots = {_root(ir, name) for name in names if plan.registers[name] in registers}
-    return {name for name in names if _root(ir, name) in roots}
+    return steps, {name for name in names if _root(ir, name) in roots}
 
 
 def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]]:
@@ -165,10 +197,9 @@ def placeholders_written(ir: IR, plan: Plan | None = None) -> dict[int, set[str]
         ValidationError: an operator refuses its operands' shapes or dtypes.
     """
     plan = plan or make_plan(ir)
-    at_risk = placeholders_at_risk(ir, plan)
+    steps, at_risk = _at_risk(ir, plan)
     if not at_risk:
         return {}
-    steps, _ = _behind_writes(plan)
     wanted = set(steps)
     written: dict[int, set[str]] = {}
     with _fake_mode():

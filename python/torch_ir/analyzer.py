@@ -16,6 +16,7 @@ from torch.export.graph_signature import (
     OutputKind,
     TensorArgument,
 )
+from torch.fx import GraphModule
 
 from .binding import split_arguments
 from .errors import ConversionError
@@ -73,7 +74,7 @@ class GraphAnalyzer:
                 f"expected a torch.export.ExportedProgram, found {type(exported).__name__}; call "
                 "export_model first"
             )
-        self._exported = exported
+        self._exported = _batched(exported)
         self._constants: dict[str, torch.Tensor] = {}
 
     def get_graph_inputs(self) -> list[TensorMeta]:
@@ -263,6 +264,19 @@ class GraphAnalyzer:
             return tensor_meta(unique, value)
 
         return add
+
+
+def _batched(exported: ExportedProgram) -> ExportedProgram:
+    """Return a program in which the operators inside a `torch.vmap` are batched ones.
+
+    The export records them for a single element, between calls that open and close the batch.
+    """
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            if getattr(node.target, "__module__", "") == "torch._functorch.predispatch":
+                batched: ExportedProgram = exported.run_decompositions({})
+                return batched
+    return exported
 
 
 def _plain(tensor: TensorMeta) -> TensorMeta:

@@ -2,7 +2,8 @@
 
 ``torch.export`` wraps the body of ``with torch.no_grad()`` or ``torch.autocast(...)`` into a
 sub-graph. The IR has no regions, so their bodies are spliced into the caller: a grad region means
-nothing for inference, an autocast region becomes explicit casts (see `torch_ir.autocast`).
+nothing for inference, an autocast region becomes explicit casts (see `torch_ir.autocast`), branches
+and loops of fixed length are unrolled (see `torch_ir.control_flow`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from .attrs import dtype_name
 from .autocast import AutocastCall, AutocastRegion
+from .control_flow import flatten_control_flow
 from .errors import ConversionError
 from .ir import TensorMeta
 from .plan import result_tensors
@@ -94,6 +96,7 @@ class GraphFlattener:
     used_names: set[str] = field(default_factory=set)
     calls: list[FlatCall] = field(default_factory=list)
     values: dict[str, torch.Tensor] = field(default_factory=dict)
+    attributes: dict[int, TensorMeta] = field(default_factory=dict)
     has_numbers: bool = False
 
     def run(
@@ -128,9 +131,12 @@ class GraphFlattener:
         value: Any = module
         for part in str(node.target).split("."):
             value = getattr(value, part)
-        if isinstance(value, torch.Tensor):
-            return self.add_constant(node.name, value)
-        return value
+        if not isinstance(value, torch.Tensor):
+            return value
+        if id(value) not in self.attributes:
+            # Once, however often the body of a loop is run.
+            self.attributes[id(value)] = self.add_constant(node.name, value)
+        return self.attributes[id(value)]
 
     def _call(
         self,
@@ -161,7 +167,7 @@ class GraphFlattener:
             if func._schema.returns:
                 # A comparison of one element with a number.
                 result = torch.empty_like(self.values[arguments[0].name], dtype=torch.bool)
-            return self._add(node, node.name, func, arguments, {}, result)
+            return self.add(node, node.name, func, arguments, {}, result)
 
         is_check, stand_in = check_step(node.name, target, args, emit)
         if is_check:
@@ -190,12 +196,15 @@ class GraphFlattener:
         region: AutocastRegion | None,
     ) -> Any:
         kind = target.name()
+        flat = flatten_control_flow(self, node, args, region)
+        if flat is not None:
+            return flat
         position = _WRAPPERS.get(kind)
         if position is None or not isinstance(args[position], GraphModule):
             raise ConversionError(
                 f"node {node.name!r}: higher-order operator {kind!r} has control flow or a custom "
                 "body that a flat graph cannot represent; rewrite it with tensor operators such "
-                "as torch.where"
+                "as torch.where, or with a loop of fixed length"
             )
         if kind == "wrap_with_autocast":
             device, dtype, enabled = args[0], args[1], args[2]
@@ -217,7 +226,7 @@ class GraphFlattener:
 
             def emit(func: Any, arguments: Any, result: Any) -> list[TensorMeta]:
                 part = f"{node.name}_part"
-                return self._add(node, part, func, arguments[0], arguments[1], result)
+                return self.add(node, part, func, arguments[0], arguments[1], result)
 
             return call.expand(emit)
 
@@ -229,7 +238,7 @@ class GraphFlattener:
                 return leaf
             name = f"{leaf.name}_{dtype_name(dtype)}"
             value = self.values[leaf.name].to(dtype)
-            return self._add(node, name, torch.ops.aten.to.dtype, (leaf, dtype), {}, value)[0]
+            return self.add(node, name, torch.ops.aten.to.dtype, (leaf, dtype), {}, value)[0]
 
         new_args, new_kwargs = tree_map(cast, (args, kwargs))
         return self._emit(node, target, new_args, new_kwargs)
@@ -241,7 +250,7 @@ class GraphFlattener:
         tensors = container.tensors
         args = (tensors, tensors.index(picked))
         value = self.values[picked.name]
-        return self._add(node, node.name, operator.getitem, args, {}, value)[0]
+        return self.add(node, node.name, operator.getitem, args, {}, value)[0]
 
     def _emit(self, node: Node, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = node.meta.get("val")
@@ -251,7 +260,7 @@ class GraphFlattener:
                 "only tensor results are supported, so keep the value in a tensor instead of "
                 "calling item()"
             )
-        outputs = self._add(node, node.name, target, args, kwargs, value)
+        outputs = self.add(node, node.name, target, args, kwargs, value)
         if isinstance(value, (list, tuple)):
             return MultiOutput(_shaped_like(value, iter(outputs)), outputs)
         return outputs[0] if outputs else None
@@ -260,9 +269,9 @@ class GraphFlattener:
         """Add a node that copies a result over an input or a buffer."""
         copy = torch.ops.aten.copy_.default
         result = self.values[target.name]
-        self._add(None, f"copy_{target.name}", copy, (target, value), {}, result)
+        self.add(None, f"copy_{target.name}", copy, (target, value), {}, result)
 
-    def _add(
+    def add(
         self,
         node: Node | None,
         wanted: str,

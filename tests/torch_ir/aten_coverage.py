@@ -25,6 +25,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from torch_ir import (
+    IR,
     ConversionError,
     ExportError,
     IRExecutor,
@@ -33,6 +34,8 @@ from torch_ir import (
     serialize_ir,
     validate_ir,
 )
+from torch_ir.aliasing import shared_registers
+from torch_ir.plan import make_plan, result_tensors
 
 # What they return is memory as it was found.
 UNINITIALISED = {
@@ -91,6 +94,27 @@ def first_sample(info: Any, dtype: torch.dtype) -> Any:
             samples.close()
 
 
+def check_aliases(ir: IR, inputs: tuple[torch.Tensor, ...]) -> None:
+    """Check that no operator returns an operand's memory unless the executor expects it to."""
+    plan = make_plan(ir)
+    registers: list[Any] = [None] * len(plan.registers)
+    for placeholder, key in ir.weight_name_mapping.items():
+        registers[plan.registers[placeholder]] = ir.constants[key].clone()
+    for register, tensor in zip(plan.inputs, inputs, strict=True):
+        registers[register] = tensor.clone()
+    for step in plan.steps:
+        args, kwargs = step.operands(registers)
+        results = result_tensors(step.op(*args, **kwargs))
+        memory = {value.untyped_storage()._cdata for value in results}
+        expected = shared_registers(plan, step, {})
+        for register in step.reads():
+            operand = registers[register]
+            if operand.untyped_storage()._cdata in memory and register not in expected:
+                raise AssertionError(f"{step.node.op_type} returns memory of an operand")
+        for register, value in zip(step.outputs, results, strict=True):
+            registers[register] = value
+
+
 def check_sample(model: Sample) -> list[str]:
     """Compare a sample's IR with eager mode; return the operators of the IR."""
     inputs = model.tensors
@@ -108,6 +132,7 @@ def check_sample(model: Sample) -> list[str]:
     tensors = [leaf for leaf in expected if isinstance(leaf, torch.Tensor)]
     torch.testing.assert_close(outputs, tuple(tensors), rtol=0, atol=0, equal_nan=True)
     torch.testing.assert_close(inputs, kept, rtol=0, atol=0, equal_nan=True)
+    check_aliases(read, inputs)
     return [node.op_type for node in ir.nodes]
 
 

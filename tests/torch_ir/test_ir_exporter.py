@@ -187,15 +187,6 @@ def test_data_dependent_control_flow_is_explained() -> None:
         extract_ir(Branch().eval(), torch.randn(4))
 
 
-def test_cond_is_refused() -> None:
-    class Cond(nn.Module):
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return torch.cond(x.sum() > 0, lambda t: t + 1, lambda t: t - 1, (x,))
-
-    with pytest.raises(ConversionError, match="'cond' has control flow"):
-        extract_ir(Cond().eval(), torch.randn(4))
-
-
 def test_a_model_that_fails_and_things_that_are_no_model() -> None:
     class Fails(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -127,3 +127,12 @@ def test_repeated_runs_do_not_pile_up() -> None:
     assert (
         peak_bytes(lambda: [executor.execute(x) for _ in range(4)][-1:])[0] <= one[0] + 4 * one[1]
     )
+
+
+def test_in_place_activations_cost_no_copies_of_inputs_or_weights() -> None:
+    """Convolutions and norms are composite operators, but what they return is new."""
+    model, x = resnet18().eval(), torch.randn(1, 3, 64, 64)
+    ir = extract_ir(model, x)
+    assert any(node.op_type == "aten.relu_.default" for node in ir.nodes)
+    executor = IRExecutor(ir, model.state_dict())
+    assert not executor._written_inputs and not executor._written_weights
