@@ -269,6 +269,31 @@ def _writes() -> None:
         )
 
 
+def _views() -> None:
+    shape = (3, 6, 4, 5)
+    functions: dict[str, Callable[..., torch.Tensor]] = {
+        "slice_scatter": lambda x, s: torch.slice_scatter(x, s[:, :2], 1, 1, 6, 3),
+        "slice_scatter_negative": lambda x, s: torch.slice_scatter(x, s[:, :, -2:], -2, -2),
+        "slice_scatter_none": lambda x, s: torch.slice_scatter(x, s[:, :0], 1, 4, 2),
+        "select_scatter": lambda x, s: torch.select_scatter(x, s[:, :, 0], 2, -1),
+        "select_scatter_channel": lambda x, s: torch.select_scatter(x, s[:, 1], 1, 3),
+        "diagonal_scatter": lambda x, s: torch.diagonal_scatter(x, s.diagonal(1, 2, 3), 1, 2, 3),
+    }
+    for name, function in functions.items():
+        case(name, lambda x, s, f=function: [f(x, s), f(x * 2, s) + 1], shape, shape)
+        case(
+            f"{name}_image",
+            lambda x, s, f=function: [f(F.max_pool2d(x, 1), s), f(F.max_pool2d(x, 1), s) + 1],
+            shape,
+            shape,
+        )
+    for dtype in DTYPES:
+        x, s = values(3, 4, dtype=dtype), values(3, 2, dtype=dtype, seed=1)
+        name = f"slice_scatter_{dtype}".replace("torch.", "")
+        case(name, lambda x, s: torch.slice_scatter(x, s, 1, 1, 3), x, s)
+
+
 _reads()
+_views()
 _advanced()
 _writes()

@@ -18,6 +18,16 @@ def _image(x: torch.Tensor) -> torch.Tensor:
     return F.max_pool2d(x, 1)
 
 
+def _flat(*results: Any) -> list[torch.Tensor]:
+    return [t for r in results for t in (r if isinstance(r, (list, tuple)) else [r])]
+
+
+def _forms(function: Callable[[torch.Tensor], Any], x: torch.Tensor) -> list[torch.Tensor]:
+    """Of row-major memory, of an image (read again behind), and of permuted memory."""
+    permuted = x.permute(0, 2, 1, 3).contiguous().permute(0, 2, 1, 3)
+    return _flat(function(x), function(_image(x)) * 1, function(permuted * 2))
+
+
 def _views() -> None:
     functions: dict[str, Callable[[torch.Tensor], Any]] = {
         "mT": lambda x: aten.mT.default(x) * 2,
@@ -57,8 +67,7 @@ def _views() -> None:
         "resolve": lambda x: aten.resolve_neg.default(aten.resolve_conj.default(x)) * 2,
     }
     for name, function in functions.items():
-        case(name, function, SHAPE)
-        case(f"{name}_image", lambda x, f=function: f(_image(x)), SHAPE)
+        case(name, lambda x, f=function: _flat(f(x), f(_image(x))), SHAPE)
 
 
 def _rearranged() -> None:
@@ -73,7 +82,6 @@ def _rearranged() -> None:
         "repeat_interleave_last": lambda x: x.repeat_interleave(2, dim=-1),
         "pixel_unshuffle": lambda x: F.pixel_unshuffle(x[..., :4], 2),
         "channel_shuffle": lambda x: F.channel_shuffle(x, 3),
-        "native_channel_shuffle": lambda x: aten.native_channel_shuffle.default(x, 2),
         "roll": lambda x: x.roll(2, 1),
         "roll_two": lambda x: x.roll((-1, 7), (2, 3)),
         "roll_far": lambda x: x.roll(100, -1),
@@ -89,9 +97,8 @@ def _rearranged() -> None:
         "rot90_not": lambda x: x.rot90(4, (0, 1)) + 1,
     }
     for name, function in functions.items():
-        case(name, function, SHAPE)
-        case(f"{name}_image", lambda x, f=function: f(_image(x)) * 1, SHAPE)
-        case(f"{name}_permuted", lambda x, f=function: f(x.permute(0, 1, 3, 2)[..., :4]), SHAPE)
+        case(name, lambda x, f=function: _forms(f, x), SHAPE)
+    case("native_channel_shuffle", lambda x: aten.native_channel_shuffle.default(x, 2), SHAPE)
     case("pixel_shuffle", lambda x: F.pixel_shuffle(x, 3), (2, 18, 2, 3))
     case("pixel_shuffle_image", lambda x: F.pixel_shuffle(_image(x), 2), (2, 72, 2, 3))
     case("pixel_shuffle_3d", lambda x: F.pixel_shuffle(x, 2), (8, 2, 3))

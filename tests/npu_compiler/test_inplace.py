@@ -185,3 +185,16 @@ def test_unused_input_and_dead_code() -> None:
 
     result = check(Function(forward), images(2, 3), images(4, 5))
     assert result.kernels == ["elementwise"] and len(result.program.input_specs) == 2
+
+
+def test_copy_keeps_what_it_copied() -> None:
+    def forward(x: torch.Tensor, y: torch.Tensor) -> list[torch.Tensor]:
+        a, b = x * 1, y * 2
+        a.copy_(b)
+        b.mul_(3)
+        returned = a[0].copy_(a[1])
+        a[1].add_(5)
+        returned.sub_(1)
+        return [a * 1, b * 1, returned * 1, a[:, 1] * 1]
+
+    check(Function(forward), images(3, 4), images(3, 4, seed=1))

@@ -86,18 +86,22 @@ def _bounds(start: int | None, end: int | None, size: int) -> tuple[int, int]:
     return first, min(max(last, first), size)
 
 
-def _slice(node: Node, x: View) -> Views:
+def slice_of(node: Node, x: View) -> View:
+    """The slice that a node's arguments describe."""
     args = node.args
     dim = axis(args["dim"], len(x.shape))
     step = integer(args["step"], "step")
     require(step >= 1, f"step must be positive, got {step}")
     start, end = _bounds(args["start"], args["end"], x.shape[dim])
-    return [x.slice(dim, start, -(-(end - start) // step), step)]
+    return x.slice(dim, start, -(-(end - start) // step), step)
 
 
-def _select(node: Node, x: View) -> Views:
+def select_of(node: Node, x: View) -> View:
+    """The elements at the index that a node's arguments name."""
+    require(bool(x.shape), "a 0-d tensor has nothing to select")
     dim = axis(node.args["dim"], len(x.shape))
-    return [x.drop(dim, axis(node.args["index"], x.shape[dim], "index"))]
+    require(x.shape[dim] > 0, f"dimension {dim} of {list(x.shape)} has nothing to select")
+    return x.drop(dim, axis(node.args["index"], x.shape[dim], "index"))
 
 
 def _narrow(node: Node, x: View) -> Views:
@@ -164,7 +168,9 @@ def _unflatten(node: Node, x: View) -> Views:
 def _movedim(node: Node, x: View) -> Views:
     rank = len(x.shape)
     source = [axis(d, rank, "source") for d in integers(node.args["source"], "source")]
-    target = [axis(d, rank, "destination") for d in integers(node.args["destination"], "destination")]
+    target = [
+        axis(d, rank, "destination") for d in integers(node.args["destination"], "destination")
+    ]
     require(
         len(source) == len(target) == len(set(source)) == len(set(target)),
         f"source {source} and destination {target} must be as many different dimensions",
@@ -194,15 +200,16 @@ def _matrix_transpose(node: Node, x: View) -> Views:
     return [x.permute((*range(rank - 2), rank - 1, rank - 2))]
 
 
-def _diagonal(node: Node, x: View) -> Views:
+def diagonal_of(node: Node, x: View) -> View:
+    """The diagonal that a node's arguments describe."""
     rank = len(x.shape)
     a, b = axis(node.args["dim1"], rank, "dim1"), axis(node.args["dim2"], rank, "dim2")
     require(a != b, f"dim1 and dim2 are both {a}")
-    return [diagonal(x, a, b, integer(node.args["offset"], "offset"))]
+    return diagonal(x, a, b, integer(node.args["offset"], "offset"))
 
 
 def diagonal(x: View, a: int, b: int, offset: int) -> View:
-    """The elements whose index in ``b`` is that in ``a`` plus ``offset``, as a new last dimension."""
+    """The elements whose index in ``b`` is that in ``a`` plus ``offset``, as a new last axis."""
     down, right = max(-offset, 0), max(offset, 0)
     length = max(0, min(x.shape[a] - down, x.shape[b] - right))
     at = x.offset + (down * x.strides[a] + right * x.strides[b] if length else 0)
@@ -259,6 +266,10 @@ def _tensor_split(node: Node, x: View) -> Views:
     return views
 
 
+def _one(show: Callable[[Node, View], View]) -> Callable[[Node, View], Views]:
+    return lambda node, x: [show(node, x)]
+
+
 def _record(op_type: str, signature: str, view: Callable[[Node, View], Views]) -> OpRecord:
     return OpRecord(op_type, signature, view=view, dtypes=COPYABLE)
 
@@ -280,8 +291,8 @@ RECORDS = (
     _record("aten.unsqueeze.default", "self:T, dim", _unsqueeze),
     _record("aten.expand.default", "self:T, size, implicit=False", _expand),
     _record("aten.expand_as.default", "self:T, other:T", _expand_as),
-    _record("aten.slice.Tensor", "self:T, dim=0, start=None, end=None, step=1", _slice),
-    _record("aten.select.int", "self:T, dim, index", _select),
+    _record("aten.slice.Tensor", "self:T, dim=0, start=None, end=None, step=1", _one(slice_of)),
+    _record("aten.select.int", "self:T, dim, index", _one(select_of)),
     _record("aten.narrow.default", "self:T, dim, start, length", _narrow),
     _record("aten.split.Tensor", "self:T, split_size, dim=0", _split),
     _record("aten.split_with_sizes.default", "self:T, split_sizes, dim=0", _split_with_sizes),
@@ -293,7 +304,9 @@ RECORDS = (
         ),
     ),
     _record("aten.unsafe_split.Tensor", "self:T, split_size, dim=0", _split),
-    _record("aten.unsafe_split_with_sizes.default", "self:T, split_sizes, dim=0", _split_with_sizes),
+    _record(
+        "aten.unsafe_split_with_sizes.default", "self:T, split_sizes, dim=0", _split_with_sizes
+    ),
     _record("aten.chunk.default", "self:T, chunks, dim=0", _chunk),
     _record("aten.unsafe_chunk.default", "self:T, chunks, dim=0", _chunk),
     _record("aten.tensor_split.sections", "self:T, sections, dim=0", _tensor_split),
@@ -309,7 +322,7 @@ RECORDS = (
     _record("aten.swapaxes.default", "self:T, axis0, axis1", _swap("axis0", "axis1")),
     _record("aten.swapdims.default", "self:T, dim0, dim1", _swap("dim0", "dim1")),
     _record("aten.broadcast_to.default", "self:T, size", _expand),
-    _record("aten.diagonal.default", "self:T, offset=0, dim1=0, dim2=1", _diagonal),
+    _record("aten.diagonal.default", "self:T, offset=0, dim1=0, dim2=1", _one(diagonal_of)),
     _record("aten.unfold.default", "self:T, dimension, size, step", _unfold),
     _record("aten.as_strided.default", "self:T, size, stride, storage_offset=None", _as_strided),
     *(

@@ -100,8 +100,10 @@ class _Functionalizer:
             written = functional is not None and record is not None and record.op_type == functional
             if written and functional is not None:
                 node.op_type = functional
-                self.nodes.append(node)
-                self._write(node, originals[0])
+                content = _copied(node)
+                if content is None:
+                    self.nodes.append(node)
+                self._write(node, originals[0], content)
                 continue
             self.nodes.append(node)
             if record is not None and originals:
@@ -132,8 +134,8 @@ class _Functionalizer:
         version = self.root_of(source).version
         self.aliases[output] = _Alias(source, node, output.index, version)
 
-    def _write(self, node: Node, target: Value) -> None:
-        """``node`` has computed the new content of ``target``."""
+    def _write(self, node: Node, target: Value, content: Value | None) -> None:
+        """``node`` has computed the new content of ``target``, or ``content`` is it."""
         root = self.root_of(target)
         chain: list[tuple[Node, int]] = []
         at = target
@@ -142,15 +144,17 @@ class _Functionalizer:
             if alias.node is not None:
                 chain.append((alias.node, alias.index))
             at = alias.parent
-        result = node.output
+        result = node.output if content is None else content
         if not any(find_view(step) for step, _ in chain):
             root.value = result
         else:
             root.value = self._scatter(node, root.value, result, chain[::-1])
         root.version += 1
         root.seen[(target, root.version)] = result
-        self.aliases[result] = _Alias(target, None, 0, root.version)
-        self.torch_views[result] = self.torch_view(target)
+        # A node that only copies is gone: its result is always read from the target.
+        known = root.version if content is None else root.version - 1
+        self.aliases[node.output] = _Alias(target, None, 0, known)
+        self.torch_views[node.output] = self.torch_view(target)
 
     def _scatter(
         self, writer: Node, base: Value, part: Value, chain: list[tuple[Node, int]]
@@ -167,6 +171,16 @@ class _Functionalizer:
         node.outputs = [Value(name, base.shape, base.dtype, "node", None, node, 0)]
         self.nodes.append(node)
         return node.output
+
+
+def _copied(node: Node) -> Value | None:
+    """What a copy_ writes, where that needs no broadcast and no cast."""
+    if node.op_type != "aten.copy.default":
+        return None
+    target, source = node.args["self"], node.args["src"]
+    both = isinstance(target, Value) and isinstance(source, Value)
+    same = both and (target.shape, target.dtype) == (source.shape, source.dtype)
+    return source if same else None
 
 
 def find_view(node: Node) -> bool:
