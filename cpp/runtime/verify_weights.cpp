@@ -35,6 +35,8 @@ StepRule step_rule(schema::RecipeOp op) {
     case schema::RecipeOp::kPermute:
     case schema::RecipeOp::kReshape:
     case schema::RecipeOp::kPad:
+    case schema::RecipeOp::kSlice:
+    case schema::RecipeOp::kFlip:
       return {false, 0, 0, true, false, Value::kNone};
     case schema::RecipeOp::kCast:
       return {false, 0, 0, false, true, Value::kNone};
@@ -54,13 +56,18 @@ bool value_fits(Value rule, double value) {
   return false;
 }
 
-bool is_permutation(std::span<const std::uint32_t> axes) {
+bool are_distinct_axes(std::span<const std::uint32_t> axes) {
   std::array<bool, schema::kMaxRank> seen{};
   for (const std::uint32_t axis : axes) {
-    if (axis >= axes.size() || seen[axis]) return false;
+    if (axis >= seen.size() || seen[axis]) return false;
     seen[axis] = true;
   }
   return true;
+}
+
+bool is_permutation(std::span<const std::uint32_t> axes) {
+  const auto inside = [&](std::uint32_t axis) { return axis < axes.size(); };
+  return are_distinct_axes(axes) && std::all_of(axes.begin(), axes.end(), inside);
 }
 
 }  // namespace
@@ -129,7 +136,15 @@ void Verifier::check_recipes() {
              " arguments");
       }
     }
-    if (op == schema::RecipeOp::kPermute) {
+    if (op == schema::RecipeOp::kSlice) {
+      if (r.arg_count != 4 || r.args[2] == 0) {
+        fail(Kind::kRecipes, i, "slice takes an axis, a start, a step and a count");
+      }
+    } else if (op == schema::RecipeOp::kFlip) {
+      if (!are_distinct_axes({r.args, r.arg_count})) {
+        fail(Kind::kRecipes, i, "its arguments are no axes, or name one twice");
+      }
+    } else if (op == schema::RecipeOp::kPermute) {
       if (!is_permutation({r.args, r.arg_count})) {
         fail(Kind::kRecipes, i, "its arguments are no permutation of its axes");
       }

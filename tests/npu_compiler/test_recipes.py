@@ -49,6 +49,22 @@ def test_layout_and_one_rounding() -> None:
     assert recipe_sources(recipe) == ["w"]
 
 
+def test_slice_and_flip() -> None:
+    steps = (RecipeStep("slice", args=(0, 1, 2, 2)), RecipeStep("flip", args=(1, 3)))
+    made = run_recipe((LOAD, *steps), SOURCES)
+    assert made.flags.c_contiguous
+    assert np.array_equal(made, W[1:5:2, ::-1, :, ::-1])
+    assert run_recipe((LOAD, RecipeStep("slice", args=(2, 0, 1, 0))), SOURCES).shape == (5, 3, 0, 2)
+    for args in ((0, 1, 2, 3), (4, 0, 1, 1)):
+        with pytest.raises(RecipeError, match="slice"):
+            run_recipe((LOAD, RecipeStep("slice", args=args)), SOURCES)
+    with pytest.raises(RecipeError, match="flip"):
+        run_recipe((LOAD, RecipeStep("flip", args=(4,))), SOURCES)
+    for op, bad in (("slice", (0, 1, 0, 1)), ("slice", (0, 1)), ("flip", (1, 1))):
+        with pytest.raises(RecipeError, match=op):
+            RecipeStep(op, args=bad)
+
+
 def test_sources_of_another_dtype() -> None:
     half = {"w": W.astype(np.float16)}
     made = run_recipe((LOAD, RecipeStep("cast", dtype="float32")), half)

@@ -128,6 +128,26 @@ WEIGHTS = [
         r"RECIPES\[1\]: its arguments are no permutation",
     ),
     (
+        "slice_step",
+        put("RECIPES", 1, op=9, dtype=0, arg_count=4, args=(0, 0, 0, 1)),
+        r"RECIPES\[1\]: slice takes an axis",
+    ),
+    (
+        "slice_count",
+        put("RECIPES", 1, op=9, dtype=0, arg_count=3, args=(0, 0, 1)),
+        r"RECIPES\[1\]: slice takes an axis",
+    ),
+    (
+        "flip_twice",
+        put("RECIPES", 1, op=10, dtype=0, arg_count=2, args=(1, 1)),
+        r"RECIPES\[1\]: its arguments are no axes",
+    ),
+    (
+        "flip_axis",
+        put("RECIPES", 1, op=10, dtype=0, arg_count=1, args=(8,)),
+        r"RECIPES\[1\]: its arguments are no axes",
+    ),
+    (
         "elements",
         put("RECIPES", 1, op=6, dtype=0, arg_count=2, args=((1 << 31) - 1,) * 2),
         r"RECIPES\[1\]: more elements",

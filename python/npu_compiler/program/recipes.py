@@ -36,6 +36,8 @@ class RecipeStep:
     ``fold_bn_weight``: current *= gamma / sqrt(var + value) along dimension 0. ``fold_bn_bias``:
     current = (current - mean) * gamma / sqrt(var + value) + beta. ``pad`` grows to the shape
     ``args`` with zeros behind. ``full`` starts with the shape ``args`` filled with ``value``.
+    ``slice`` with ``args`` (axis, start, step, count) keeps count elements of an axis; ``flip``
+    reverses the axes ``args``.
     """
 
     op: str
@@ -59,6 +61,12 @@ class RecipeStep:
             self._check_args()
         if self.op == "permute" and sorted(self.args) != list(range(len(self.args))):
             raise RecipeError(f"recipe step permute: {list(self.args)} is no permutation")
+        if self.op == "flip" and len(set(self.args)) != len(self.args):
+            raise RecipeError(f"recipe step flip: {list(self.args)} names an axis twice")
+        if self.op == "slice" and (len(self.args) != 4 or self.args[2] < 1):
+            raise RecipeError(
+                f"recipe step slice: axis, start, step and count expected, got {list(self.args)}"
+            )
         if (self.op == "cast") != (self.dtype is not None):
             raise RecipeError(
                 f"recipe step {self.op}: a dtype is for cast alone, got {self.dtype!r}"
@@ -71,7 +79,7 @@ class RecipeStep:
     def _check_args(self) -> None:
         if len(self.args) > MAX_RANK or min(self.args) < 0:
             raise RecipeError(f"recipe step {self.op}: invalid arguments {list(self.args)}")
-        if prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
+        if self.op not in ("slice", "flip") and prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
             raise RecipeError(f"recipe step {self.op}: shape {list(self.args)} is too large")
 
 
@@ -126,6 +134,12 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return array.reshape(step.args)
         case "pad":
             return _pad(array, step.args)
+        case "slice":
+            return _slice(array, *step.args)
+        case "flip":
+            if any(axis >= array.ndim for axis in step.args):
+                raise ValueError(f"axes {list(step.args)} do not fit shape {list(array.shape)}")
+            return np.flip(array, step.args)
         case _:
             return cast(array, str(step.dtype))
 
@@ -166,3 +180,13 @@ def _pad(array: Array, shape: tuple[int, ...]) -> Array:
     padded = np.zeros(shape, array.dtype)
     padded[tuple(slice(0, n) for n in array.shape)] = array
     return padded
+
+
+def _slice(array: Array, axis: int, start: int, step: int, count: int) -> Array:
+    if axis >= array.ndim or (count and start + (count - 1) * step >= array.shape[axis]):
+        raise ValueError(
+            f"{count} elements from {start} on, {step} apart, are not in axis {axis} of shape "
+            f"{list(array.shape)}"
+        )
+    picked: Array = array[(slice(None),) * axis + (slice(start, None, step),)]
+    return picked[(slice(None),) * axis + (slice(0, count),)]

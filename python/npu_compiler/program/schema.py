@@ -138,6 +138,8 @@ RECIPE_OPS = {
     "pad": 6,
     "cast": 7,
     "full": 8,
+    "slice": 9,
+    "flip": 10,
 }
 
 BUFFER = Record(
@@ -236,7 +238,12 @@ RECIPE = Record(
         Field("arg_count", "u32"),
         Field("reserved", "u32", doc="0"),
         Field("value", "f64", doc="fold_bn_*: epsilon; full: the fill"),
-        Field("args", "u32", MAX_RANK, "permute: axes; reshape, pad, zeros, full: shape"),
+        Field(
+            "args",
+            "u32",
+            MAX_RANK,
+            "permute, flip: axes; slice: axis, start, step, count; the others: shape",
+        ),
     ),
 )
 ENTRY_POINT = Record(
