@@ -365,11 +365,15 @@ class Lowering:
             self._copies[key] = into
         return self._copies[key]
 
+    def image_memory(self, name: str, shape: Sequence[int], dtype: str) -> View:
+        """channels_last arena memory with padded channels for a 4-D step inside a node."""
+        layout = activation_layout(shape, self.target)
+        return self._store(name, "arena", None, layout, shape=tuple(shape), dtype=dtype).view()
+
     def images(self, view: View, node: Node) -> View:
         """A copy of a 4-D ``view`` that is channels_last with padded channels."""
-        layout = activation_layout(view.shape, self.target)
         name = f"{node.name}.copy"
-        into = self._store(name, "arena", None, layout, shape=view.shape, dtype=view.dtype).view()
+        into = self.image_memory(name, view.shape, view.dtype)
         self.copy(view, into, node, name=name)
         return into
 

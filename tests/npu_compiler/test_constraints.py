@@ -17,15 +17,12 @@ from tests.npu_compiler.ir_builder import IRBuilder, small_cnn
 
 X = images(2, 4, 6, 6)
 REFUSED: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...], str]] = {
-    "transposed convolution": (
-        lambda x: F.conv_transpose2d(x, torch.ones(4, 3, 2, 2)),
-        (X,),
-        "the NPU has no such operator",
-    ),
-    "unbatched convolution": (
-        lambda x: F.conv2d(x, torch.ones(3, 4, 2, 2)),
-        (X[0],),
-        r"4-D batch of images, got \[4, 6, 6\]",
+    "3-D convolution": (
+        lambda x: torch.ops.aten.convolution.default(
+            x, x[:, :, :1, :1, :1], None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1
+        ),
+        (images(4, 4, 6, 6, 6),),
+        "3-D convolution is not supported",
     ),
     "rounding": (
         lambda x: torch.div(x, 3, rounding_mode="floor"),
@@ -127,7 +124,9 @@ def test_is_op_supported() -> None:
     conv = {"stride": [1, 1], "padding": [0, 0], "dilation": [1, 1], "output_padding": [0, 0]}
     conv["groups"] = 1
     assert is_op_supported("aten.convolution.default", {**conv, "transposed": False})
-    assert not is_op_supported("aten.convolution.default", {**conv, "transposed": True})
+    assert is_op_supported("aten.convolution.default", {**conv, "transposed": True})
+    volume = {**conv, "stride": [1, 1, 1], "transposed": False}
+    assert not is_op_supported("aten.convolution.default", volume)
     assert not is_op_supported("aten.dropout.default", {"p": 0.5, "train": True})
     assert is_op_supported("aten.div.Tensor_mode", {"rounding_mode": None})
     assert "npu.scatter_view" not in npu_compiler.get_supported_ops()

@@ -1,14 +1,29 @@
-"""Convolution: records and lowering to the conv2d kernel."""
+"""Convolution: records and lowering to the conv2d kernel.
+
+A transposed convolution becomes one convolution of stride 1 per phase of its stride: each computes
+every stride-th result from the taps that reach it, so nothing is multiplied by inserted zeros.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from npu_compiler.elementwise import to_float32
+from npu_compiler.elementwise import Builder, to_float32
+from npu_compiler.elementwise_dispatch import emit_program
+from npu_compiler.errors import CompilerError
 from npu_compiler.graph import BatchNorm, Node, Value
-from npu_compiler.ops.arguments import integer, integers, pair, require, same_shape
+from npu_compiler.ops.conv_shape import (
+    ConvShape,
+    Pair,
+    Phase,
+    check_attrs,
+    check_conv,
+    conv_shape,
+    phases,
+)
 from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
@@ -54,89 +69,62 @@ def bias_parameter(
     return lowering.make_parameter(name, steps, "float32", (padded,), owner.kind, owner.dtype)
 
 
-def _padding(args: Mapping[str, Any], kernel: tuple[int, int]) -> tuple[int, int, int, int]:
-    """(top, left, rows in all, columns in all)."""
-    padding = args["padding"]
-    if padding == "valid":
-        return 0, 0, 0, 0
-    if padding == "same":
-        dilation = pair(args["dilation"], "dilation")
-        total = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
-        return total[0] // 2, total[1] // 2, total[0], total[1]
-    top, left = pair(padding, "padding")
-    return top, left, 2 * top, 2 * left
+@dataclass(frozen=True, slots=True)
+class _Operands:
+    """A convolution's tensors as images; ``groups`` and channels may count padding as channels.
 
+    ``out`` is the result with its padding, ``y`` what is computed of it.
+    """
 
-def _check_attrs(args: Mapping[str, Any]) -> str | None:
-    require(not args.get("transposed", False), "transposed convolution is not supported")
-    stride = pair(args["stride"], "stride")
-    dilation = pair(args["dilation"], "dilation")
-    require(min(stride) >= 1, f"stride must be positive, got {list(stride)}")
-    require(min(dilation) >= 1, f"dilation must be positive, got {list(dilation)}")
-    padding = args["padding"]
-    if isinstance(padding, str):
-        require(padding in ("same", "valid"), f"padding must be 'same' or 'valid', got {padding!r}")
-        require(
-            padding == "valid" or stride == (1, 1), f"padding='same' needs stride 1, got {stride}"
-        )
-    else:
-        require(min(pair(padding, "padding")) >= 0, f"padding must not be negative, got {padding}")
-    groups = integer(args["groups"], "groups")
-    require(groups >= 1, f"groups must be positive, got {groups}")
-    extra = integers(args.get("output_padding") or 0, "output_padding")
-    require(not any(extra), f"output_padding is for transposed convolution, got {list(extra)}")
-    return None
+    x: View
+    y: View
+    out: View
+    residual: View | None
+    groups: int
+    static: bool
 
-
-def _check(node: Node) -> str | None:
-    args = node.args
-    x, weight, bias = node.tensor("input"), node.tensor("weight"), args["bias"]
-    require(x.rank == 4, f"the input must be a 4-D batch of images, got {list(x.shape)}")
-    require(weight.rank == 4, f"the weight must be 4-D, got {list(weight.shape)}")
-    n, c, h, w = x.shape
-    oc, icg, kh, kw = weight.shape
-    groups = args["groups"]
-    require(
-        c == icg * groups and oc % groups == 0 and min(kh, kw) >= 1 and min(h, w) >= 1,
-        f"input {list(x.shape)}, weight {list(weight.shape)} and groups={groups} do not fit",
-    )
-    require(
-        bias is None or (isinstance(bias, Value) and bias.shape == (oc,)),
-        f"the bias must have {oc} values, got {bias!r}",
-    )
-    tensors = [x, weight, *([] if bias is None else [bias])]
-    require(
-        len({v.dtype for v in (*tensors, node.output)}) == 1,
-        f"input, weight, bias and result must have one dtype, got {[v.dtype for v in tensors]}",
-    )
-    stride, dilation = pair(args["stride"], "stride"), pair(args["dilation"], "dilation")
-    _, _, rows, columns = _padding(args, (kh, kw))
-    oh = (h + rows - dilation[0] * (kh - 1) - 1) // stride[0] + 1
-    ow = (w + columns - dilation[1] * (kw - 1) - 1) // stride[1] + 1
-    require(oh >= 1 and ow >= 1, f"the kernel {kh}x{kw} is larger than the padded image {h}x{w}")
-    same_shape(node, (n, oc, oh, ow))
-    return None
+    @property
+    def channels(self) -> int:
+        """Channels computed."""
+        return self.y.shape[1]
 
 
 def lower_conv(lowering: Lowering, node: Node) -> None:
-    """One conv2d dispatch. Channels are padded where both the memory and the result allow it;
-    otherwise the logical channels are computed and the padding is filled with zeros.
+    """One conv2d dispatch; one per phase for a transposed convolution."""
+    shape = conv_shape(node)
+    operands = _operands(lowering, node, shape)
+    if shape.transposed:
+        _lower_phases(lowering, node, shape, operands)
+    else:
+        w = _weight(lowering, node, shape, operands)
+        b = _bias(lowering, node, shape, operands)
+        steps = (shape.stride, shape.padding[:2], shape.dilation)
+        _emit(lowering, node, operands, operands.x, operands.y, operands.residual, w, b, steps)
+    out = operands.out
+    if out.pad is not None and operands.channels == out.shape[1]:
+        lowering.zero_padding(out, node, f"{'+'.join(node.origins)}.padding")
+
+
+def _operands(lowering: Lowering, node: Node, shape: ConvShape) -> _Operands:
+    """Reads the operands and defines the result. Channels are padded where both the memory and the
+    result allow it; otherwise the logical channels are computed and the padding is filled with
+    zeros.
     """
-    args, epilogue = node.args, node.epilogue
-    weight, bias = node.tensor("weight"), args["bias"]
-    groups = int(args["groups"])
-    x = lowering.read(node.tensor("input"))
-    few = lowering.target.row_major_input_channels
-    if x.strides[1] != 1 and x.shape[1] > few:
+    epilogue = node.epilogue
+    weight, bias = node.tensor("weight"), node.args["bias"]
+    x = shape.image(lowering.read(node.tensor("input")))
+    if x.strides[1] != 1 and x.shape[1] > lowering.target.row_major_input_channels:
         # Planes of many channels: the kernel wants a pixel's channels side by side.
         x = lowering.images(x, node)
-    residual = None if epilogue.residual is None else lowering.read(epilogue.residual)
-    y = lowering.define(node.output, image=True)
+    residual = None
+    if epilogue.residual is not None:
+        residual = shape.image(lowering.read(epilogue.residual))
+    y = _define(lowering, node, shape)
     out = y
-    oc, ic, kh, kw = weight.shape
     static = weight.is_parameter and (bias is None or bias.is_parameter)
     low, high = epilogue.clamp or (-inf, inf)
-    depthwise = groups > 1 and groups == oc and ic == 1
+    groups = shape.groups
+    depthwise = groups > 1 and groups == y.shape[1] == x.shape[1]
     zero_stays = low <= 0 <= high and (residual is None or residual.pad == y.pad)
     pads = static and zero_stays and y.pad is not None
     dense_pad = x.pad is not None and x.pad[0] == 1 and x.strides[1] == 1
@@ -147,43 +135,186 @@ def lower_conv(lowering: Lowering, node: Node) -> None:
         # x keeps its logical channels: an infinity in x makes NaN of y's padding (inf * 0), which
         # nothing must read.
         y, residual = y.padded(), residual and residual.padded()
-    channels = y.shape[1]
-    if static:
-        w = _weight(lowering, node, weight, (channels, x.shape[1] // groups, kh, kw), x.dtype)
-        b = bias_parameter(lowering, node, bias, weight, oc, channels)
-    else:
-        w = lowering.read(weight).permute((0, 2, 3, 1))
-        b = None if bias is None else lowering.contiguous(lowering.read(bias), node, "float32")
-    stride, dilation = pair(args["stride"], "stride"), pair(args["dilation"], "dilation")
-    top, left, _, _ = _padding(args, (kh, kw))
+    return _Operands(x, y, out, residual, groups, static)
+
+
+def _define(lowering: Lowering, node: Node, shape: ConvShape) -> View:
+    """Memory for the result, as images: channels_last, but for outputs of the graph of fewer than 4
+    dimensions.
+    """
+    value = node.output
+    if value.rank == 4 or any(value is output for output in lowering.graph.outputs):
+        return shape.image(lowering.define(value, image=True))
+    dtype = lowering.precision.storage(value.dtype)
+    images = lowering.image_memory(value.name, shape.result, dtype)
+    lowering.alias(value, shape.original(images))
+    return images
+
+
+def _emit(
+    lowering: Lowering,
+    node: Node,
+    operands: _Operands,
+    x: View,
+    y: View,
+    residual: View | None,
+    w: View,
+    bias: View | None,
+    steps: tuple[Sequence[int], Sequence[int], Sequence[int]],
+) -> None:
+    """One dispatch; ``steps`` are strides, padding above and left, and dilation."""
+    stride, pad, dilation = steps
     fields = {
         "stride_h": stride[0],
         "stride_w": stride[1],
-        "pad_top": top,
-        "pad_left": left,
+        "pad_top": pad[0],
+        "pad_left": pad[1],
         "dilation_h": dilation[0],
         "dilation_w": dilation[1],
-        "groups": groups,
+        "groups": operands.groups,
         **clamp_fields(node),
     }
-    operands = {"x": x, "w": w, "bias": b, "residual": residual, "y": y}
-    lowering.dispatch("conv2d", node, fields, operands)
-    if out.pad is not None and channels == out.shape[1]:
-        lowering.zero_padding(out, node, f"{'+'.join(node.origins)}.padding")
+    views = {"x": x, "w": w, "bias": bias, "residual": residual, "y": y}
+    lowering.dispatch("conv2d", node, fields, views)
 
 
-def _weight(
-    lowering: Lowering, node: Node, weight: Value, padded: tuple[int, ...], dtype: str
+def _bias(lowering: Lowering, node: Node, shape: ConvShape, operands: _Operands) -> View | None:
+    bias = node.args["bias"]
+    if operands.static:
+        oc = shape.result[1]
+        return bias_parameter(lowering, node, bias, node.tensor("weight"), oc, operands.channels)
+    if bias is None:
+        return None
+    return lowering.contiguous(lowering.read(bias), node, "float32")
+
+
+def _weight(lowering: Lowering, node: Node, shape: ConvShape, operands: _Operands) -> View:
+    weight = node.tensor("weight")
+    if operands.static:
+        return _static_weight(lowering, node, shape, operands, (), shape.kernel)
+    w = lowering.read(weight)
+    return (w if shape.spatial == 2 else w.insert(2)).permute((0, 2, 3, 1))
+
+
+def _static_weight(
+    lowering: Lowering,
+    node: Node,
+    shape: ConvShape,
+    operands: _Operands,
+    taps: Sequence[RecipeStep],
+    kernel: Pair,
 ) -> View:
+    """The weight as [oc][kh][kw][ic], BatchNorm folded, channels padded; ``taps`` pick ``kernel``
+    taps of the axes 2 and 3 of [oc][ic][kh][kw].
+    """
+    weight = node.tensor("weight")
     steps: list[RecipeStep] = []
+    oc, per_group = shape.result[1], shape.images[1] // shape.groups
+    logical = (oc, per_group, *shape.kernel)
+    if shape.transposed:
+        grouped = (shape.groups, per_group, oc // shape.groups, *shape.kernel)
+        steps.append(RecipeStep("reshape", args=grouped))
+        steps.append(RecipeStep("permute", args=(0, 2, 1, 3, 4)))
+        steps.append(RecipeStep("reshape", args=logical))
+    elif shape.spatial == 1:
+        steps.append(RecipeStep("reshape", args=logical))
     if node.epilogue.batch_norm is not None:
         steps.append(fold_step("fold_bn_weight", node.epilogue.batch_norm))
+    steps += taps
+    dtype = operands.x.dtype
     steps.append(RecipeStep("cast", dtype=dtype))
-    if padded != weight.shape:
+    padded = (operands.channels, operands.x.shape[1] // operands.groups, *kernel)
+    if padded != (*logical[:2], *kernel):
         steps.append(RecipeStep("pad", args=padded))
     steps.append(RecipeStep("permute", args=(0, 2, 3, 1)))
-    oc, ic, kh, kw = padded
-    return lowering.parameter(weight, steps, dtype, (oc, kh, kw, ic))
+    return lowering.parameter(weight, steps, dtype, (padded[0], *kernel, padded[1]))
+
+
+def _lower_phases(lowering: Lowering, node: Node, shape: ConvShape, operands: _Operands) -> None:
+    bias = _bias(lowering, node, shape, operands)
+    axes = [
+        phases(size, k, stride, pad, dilation)
+        for size, k, stride, pad, dilation in zip(
+            shape.result[2:],
+            shape.kernel,
+            shape.stride,
+            shape.padding[:2],
+            shape.dilation,
+            strict=True,
+        )
+    ]
+
+    def part(view: View, rows: Phase, columns: Phase) -> View:
+        view = view.slice(2, rows.first, rows.size, shape.stride[0])
+        return view.slice(3, columns.first, columns.size, shape.stride[1])
+
+    for rows in axes[0]:
+        for columns in axes[1]:
+            y = part(operands.y, rows, columns)
+            residual = operands.residual and part(operands.residual, rows, columns)
+            x = operands.x
+            height, width = x.shape[2] - rows.start, x.shape[3] - columns.start
+            if 0 in (rows.taps, columns.taps) or height <= 0 or width <= 0:
+                _fill(lowering, node, y, residual, bias)
+                continue
+            x = x.slice(2, rows.start, height).slice(3, columns.start, width)
+            w = _phase_weight(lowering, node, shape, operands, rows, columns)
+            pad = (rows.pad, columns.pad)
+            steps = ((1, 1), pad, (rows.dilation, columns.dilation))
+            _emit(lowering, node, operands, x, y, residual, w, bias, steps)
+
+
+def _fill(
+    lowering: Lowering, node: Node, y: View, residual: View | None, bias: View | None
+) -> None:
+    """Results that no tap reaches: bias and residual alone."""
+    builder = Builder()
+    result = builder.constant(0.0)
+    if bias is not None:
+        result = builder.load(bias.insert(1).insert(1))
+    if residual is not None:
+        result = builder("add_f", result, builder.load(replace(residual, pad=None)))
+    if node.epilogue.clamp is not None:
+        low, high = node.epilogue.clamp
+        result = builder("min_f", builder("max_f", result, low), high)
+    emit_program(lowering, replace(y, pad=None), builder, result, node)
+
+
+def _phase_weight(
+    lowering: Lowering,
+    node: Node,
+    shape: ConvShape,
+    operands: _Operands,
+    rows: Phase,
+    columns: Phase,
+) -> View:
+    """The taps of one phase in reverse order, as [oc][taps][taps][ic]."""
+    kernel = (rows.taps, columns.taps)
+    if operands.static:
+        taps = [
+            RecipeStep("slice", args=(axis, p.first_tap, p.tap_step, p.taps))
+            for axis, p in ((2, rows), (3, columns))
+            if (p.first_tap, p.tap_step, p.taps) != (0, 1, shape.kernel[axis - 2])
+        ]
+        flipped = tuple(axis for axis, count in ((2, kernel[0]), (3, kernel[1])) if count > 1)
+        if flipped:
+            taps.append(RecipeStep("flip", args=flipped))
+        return _static_weight(lowering, node, shape, operands, taps, kernel)
+    weight = lowering.read(node.tensor("weight"))
+    w = weight if shape.spatial == 2 else weight.insert(2)
+    oc, groups = shape.result[1], shape.groups
+    per_group = shape.images[1] // groups
+    packed = lowering.temporary(f"{node.name}.taps", (oc, *kernel, per_group), weight.dtype)
+    for i in range(kernel[0]):
+        for j in range(kernel[1]):
+            row = rows.first_tap + rows.tap_step * (kernel[0] - 1 - i)
+            column = columns.first_tap + columns.tap_step * (kernel[1] - 1 - j)
+            tap = w.drop(3, column).drop(2, row).reshape((groups, per_group, oc // groups))
+            into = packed.drop(2, j).drop(1, i).reshape((groups, oc // groups, per_group))
+            if tap is None or into is None:
+                raise CompilerError(f"node {node.name!r}: groups of channels are no view")
+            lowering.copy(tap.permute((0, 2, 1)), into, node, name=f"{node.name}.taps")
+    return packed
 
 
 def can_fuse(node: Node) -> bool:
@@ -193,22 +324,33 @@ def can_fuse(node: Node) -> bool:
     return node.epilogue.clamp is None
 
 
-_SIGNATURE = "input:T, weight:T, bias:T?, stride=1, padding=0, dilation=1, groups=1"
+_FORWARD = "input:T, weight:T, bias:T?, stride=1, padding=0, dilation=1, groups=1"
+_NAMED = _FORWARD.replace("padding=0", "padding='valid'")
+_TRANSPOSED = (
+    "input:T, weight:T, bias:T?, stride=1, padding=0, output_padding=0, groups=1, dilation=1"
+)
 _GENERAL = (
     "input:T; weight:T; bias:T?; stride; padding; dilation; transposed; output_padding; groups"
 )
+_FLAGS = "; benchmark; deterministic; cudnn_enabled"
 RECORDS = tuple(
     OpRecord(
         op_type,
         signature,
         lower=lower_conv,
-        check_attrs=_check_attrs,
-        check=_check,
+        check_attrs=check_attrs,
+        check=check_conv,
         epilogue=can_fuse,
     )
     for op_type, signature in (
-        ("aten.conv2d.default", _SIGNATURE),
-        ("aten.conv2d.padding", _SIGNATURE.replace("padding=0", "padding='valid'")),
+        ("aten.conv1d.default", _FORWARD),
+        ("aten.conv1d.padding", _NAMED),
+        ("aten.conv2d.default", _FORWARD),
+        ("aten.conv2d.padding", _NAMED),
+        ("aten.conv_transpose1d.default", _TRANSPOSED),
+        ("aten.conv_transpose2d.input", _TRANSPOSED),
         ("aten.convolution.default", _GENERAL),
+        ("aten._convolution.default", f"{_GENERAL}{_FLAGS}; allow_tf32"),
+        ("aten._convolution.deprecated", f"{_GENERAL}{_FLAGS}"),
     )
 )

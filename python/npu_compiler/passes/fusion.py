@@ -10,6 +10,7 @@ from __future__ import annotations
 from npu_compiler.graph import BatchNorm, IRGraph, Node, Value
 from npu_compiler.ops import find_op
 from npu_compiler.ops.batch_norm import batch_norm_of
+from npu_compiler.ops.conv import RECORDS as CONVOLUTIONS
 
 _BATCH_NORM = frozenset(
     {
@@ -19,15 +20,9 @@ _BATCH_NORM = frozenset(
     }
 )
 # Layers whose weight can take a BatchNorm's scale; their output channels are dimension 1 of the
-# result.
-_FOLDS_BATCH_NORM = frozenset(
-    {
-        "aten.conv2d.default",
-        "aten.conv2d.padding",
-        "aten.convolution.default",
-        "aten.linear.default",
-    }
-)
+# result (of a linear layer: the last).
+_CONVOLUTIONS = frozenset(record.op_type for record in CONVOLUTIONS)
+_FOLDS_BATCH_NORM = _CONVOLUTIONS | {"aten.linear.default"}
 
 
 def fuse_epilogues(graph: IRGraph) -> None:
@@ -96,8 +91,7 @@ def _foldable(node: Node, reader: Node) -> BatchNorm | None:
         return None
     batch_norm = batch_norm_of(reader)
     weight, bias = node.args["weight"], node.args["bias"]
-    channel_last = node.op_type == "aten.linear.default"
-    if channel_last and node.output.rank != 2:
+    if node.output.rank != (weight.rank if node.op_type in _CONVOLUTIONS else 2):
         return None
     parameters: list[Value] = [weight, *batch_norm.parameters, *([] if bias is None else [bias])]
     if not weight.is_parameter or any(v.kind != weight.kind for v in parameters):
