@@ -65,6 +65,11 @@ def test_slice_and_flip() -> None:
             RecipeStep(op, args=bad)
 
 
+def test_a_tensor_without_dimensions_keeps_none() -> None:
+    steps = (RecipeStep("load", sources=("w",)), RecipeStep("cast", dtype="float16"))
+    assert run_recipe(steps, {"w": np.float32(1.5).reshape(())}).shape == ()
+
+
 def test_sources_of_another_dtype() -> None:
     half = {"w": W.astype(np.float16)}
     made = run_recipe((LOAD, RecipeStep("cast", dtype="float32")), half)

@@ -111,7 +111,8 @@ def run_recipe(recipe: Recipe, sources: Mapping[str, Array], name: str = "weight
             raise RecipeError(f"{name}: recipe step {index} ({step.op}): {error}") from error
     if current is None:
         raise RecipeError(f"{name}: its recipe is empty")
-    return np.ascontiguousarray(current)
+    # numpy makes one dimension of none.
+    return np.ascontiguousarray(current).reshape(current.shape)
 
 
 def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None]) -> Array:
