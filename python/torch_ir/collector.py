@@ -31,10 +31,15 @@ def full_collections_postponed() -> Iterator[None]:
 
     Tracing a large model makes cyclic garbage, so that the collector must go on; but full
     collections, which visit every object of the process over and over, are a tenth of the time.
+    What is old is collected when the collector has counted anew, not at once.
     """
     youngest, middle, oldest = gc.get_threshold()
     gc.set_threshold(youngest, middle, max(oldest, 1_000_000))
     try:
         yield
     finally:
+        if gc.get_freeze_count() == 0:
+            # Sets the counters back; else the next object made would set off a full collection.
+            gc.freeze()
+            gc.unfreeze()
         gc.set_threshold(youngest, middle, oldest)

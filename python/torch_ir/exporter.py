@@ -194,6 +194,7 @@ def extract_ir(
         ExportError: ``torch.export`` cannot trace the model.
         ConversionError: the traced graph has dynamic shapes or values that the IR cannot hold.
     """
-    exported = export_model(model, example_inputs, strict=False)
     name = get_model_name(model, model_name)
-    return convert_exported_program(exported, model_name=name, strict=strict)
+    with full_collections_postponed():
+        exported = export_model(model, example_inputs, strict=False)
+        return convert_exported_program(exported, model_name=name, strict=strict)
