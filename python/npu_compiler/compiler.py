@@ -26,6 +26,7 @@ def compile(
     *,
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
+    model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
@@ -35,6 +36,8 @@ def compile(
         target: the NPU; TargetConfig() by default.
         compute_dtype: "float16", "bfloat16" or "float32"; by default float16 for float32 models,
             else the weights'.
+        model_dtype: the IR dtype that is stored as ``compute_dtype``; by default that of most
+            weights (a part of a model takes its model's).
         donate_inputs: names of inputs whose memory an output takes over: a KV cache that the model
             updates in place is then never copied. A run changes the buffers that it is given for
             them.
@@ -51,6 +54,7 @@ def compile(
         load_ir(ir),
         target=target,
         compute_dtype=compute_dtype,
+        model_dtype=model_dtype,
         donate_inputs=donate_inputs,
         check=check,
     )
@@ -61,6 +65,7 @@ def compile_graph(
     *,
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
+    model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
@@ -68,7 +73,7 @@ def compile_graph(
     target = target or TargetConfig()
     check = checking() if check is None else check
     _check_donated(graph, donate_inputs)
-    precision = choose_precision(graph, target, compute_dtype)
+    precision = choose_precision(graph, target, compute_dtype, model_dtype)
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))
     run_passes(graph, OPTIMIZE, check)

@@ -25,22 +25,27 @@ class Precision:
         return self.compute_dtype if ir_dtype == self.model_dtype else ir_dtype
 
 
-def choose_precision(graph: IRGraph, target: TargetConfig, compute_dtype: str | None) -> Precision:
+def choose_precision(
+    graph: IRGraph,
+    target: TargetConfig,
+    compute_dtype: str | None,
+    model_dtype: str | None = None,
+) -> Precision:
     """The dtype that holds most of the weights (without weights: of the inputs) decides: float32
     models compute in float16, float16 and bfloat16 models in their own; ``compute_dtype`` overrides
-    the latter choice.
+    the latter choice, ``model_dtype`` the former.
     """
-    if compute_dtype is not None and compute_dtype not in COMPUTE:
-        raise CompileOptionError(
-            f"compute_dtype must be one of {', '.join(COMPUTE)}, got {compute_dtype!r}"
-        )
+    for name, dtype in (("compute_dtype", compute_dtype), ("model_dtype", model_dtype)):
+        if dtype is not None and dtype not in COMPUTE:
+            raise CompileOptionError(f"{name} must be one of {', '.join(COMPUTE)}, got {dtype!r}")
     elements: Counter[str] = Counter()
     for value in {v.key: v for v in graph.weights.values()}.values():
         elements[value.dtype] += value.numel
     floats = {d: n for d, n in elements.items() if d in COMPUTE and n}
     if not floats:
         floats = {v.dtype: v.numel for v in graph.inputs if v.dtype in COMPUTE}
-    model = max(floats, key=lambda d: (floats[d], -DTYPES[d].id)) if floats else "float32"
+    most = max(floats, key=lambda d: (floats[d], -DTYPES[d].id)) if floats else "float32"
+    model = model_dtype or most
     compute = compute_dtype or ("float16" if model == "float32" else model)
     if compute not in target.compute_dtypes:
         raise CompileOptionError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 # Buffers of BatchNorm that a state_dict holds and inference has no use for.
 _IGNORED_SUFFIX = "num_batches_tracked"
 Progress = Callable[[int, int], None]
+# Device weights by all that they are made from: recipe and layout.
+Made = dict[tuple[object, Layout], NPUBuffer]
 
 
 def load_weights(
@@ -36,6 +38,7 @@ def load_weights(
     *,
     strict: bool = True,
     progress: Progress | None = None,
+    made: Made | None = None,
 ) -> WeightSet:
     """The device weights of a program, from a state_dict in a file or in memory.
 
@@ -43,7 +46,8 @@ def load_weights(
     index), or a dict of arrays or torch tensors, by state_dict key in the model's own shapes.
     Floating tensors may be of any floating dtype. Files are mapped and read tensor by tensor.
     With ``strict`` (the default) a tensor that the model does not have is an error. ``progress``
-    is called with (weights done, weights in all).
+    is called with (weights done, weights in all). ``made`` collects device weights for programs
+    that share them: what is there already is not made again.
 
     Raises FileError for a file that is missing, damaged or not safetensors, WeightError for
     tensors that are missing, unknown or of the wrong shape or dtype; both before anything is
@@ -54,12 +58,18 @@ def load_weights(
     buffers: dict[str, NPUBuffer] = {}
     specs = program.weight_specs
     for index, (spec, recipe) in enumerate(zip(specs, program.weight_recipes, strict=True)):
-        arrays = {name: tensors.get(name) for name in recipe_sources(recipe)}
-        try:
-            made = run_recipe(recipe, arrays, spec.name)
-        except RecipeError as error:
-            raise WeightError(f"{tensors.label}: {error}") from error
-        buffers[spec.name] = _upload(made, Layout.of_spec(spec), device, spec.name)
+        layout = Layout.of_spec(spec)
+        known = None if made is None else made.get((recipe, layout))
+        if known is None:
+            arrays = {name: tensors.get(name) for name in recipe_sources(recipe)}
+            try:
+                array = run_recipe(recipe, arrays, spec.name)
+            except RecipeError as error:
+                raise WeightError(f"{tensors.label}: {error}") from error
+            known = _upload(array, layout, device, spec.name)
+            if made is not None:
+                made[recipe, layout] = known
+        buffers[spec.name] = known
         if progress is not None:
             progress(index + 1, len(specs))
     return WeightSet(buffers)
@@ -67,30 +77,43 @@ def load_weights(
 
 def check_weights(tensors: TensorSource, program: CompiledProgram, *, strict: bool = True) -> None:
     """Raise one WeightError that lists all that is missing, unknown, misshapen or mistyped."""
+    wanted = {t.name: (tuple(t.shape), t.dtype) for t in program.source_tensors}
+    known = wanted.keys() | set(program.weight_name_mapping.values())
+    check_tensors(tensors, wanted, known, program.model_name, strict=strict)
+
+
+def check_tensors(
+    tensors: TensorSource,
+    wanted: Mapping[str, tuple[tuple[int, ...], str]],
+    known: Collection[str],
+    model_name: str,
+    *,
+    strict: bool = True,
+) -> None:
+    """Raise WeightError unless ``tensors`` has all that is ``wanted`` (shape and dtype by name) and
+    (with ``strict``) nothing that is not ``known``."""
     given = set(tensors.names())
-    wanted = {t.name: t for t in program.source_tensors}
     problems = []
     missing = [name for name in wanted if name not in given]
     if missing:
         problems.append(f"missing {listed(missing)}")
-    for name, want in wanted.items():
+    for name, (wanted_shape, wanted_dtype) in wanted.items():
         if name not in given:
             continue
         shape, dtype = tensors.describe(name)
-        if shape != tuple(want.shape):
-            problems.append(f"{name!r} has shape {list(shape)}, not {list(want.shape)}")
-        elif dtype != want.dtype and not (dtype in FLOATING and want.dtype in FLOATING):
-            problems.append(f"{name!r} has dtype {dtype}, not {want.dtype}")
+        if shape != wanted_shape:
+            problems.append(f"{name!r} has shape {list(shape)}, not {list(wanted_shape)}")
+        elif dtype != wanted_dtype and not (dtype in FLOATING and wanted_dtype in FLOATING):
+            problems.append(f"{name!r} has dtype {dtype}, not {wanted_dtype}")
     if strict:
-        known = wanted.keys() | set(program.weight_name_mapping.values())
-        extra = [n for n in given - known if n.rpartition(".")[2] != _IGNORED_SUFFIX]
+        extra = [n for n in given - set(known) if n.rpartition(".")[2] != _IGNORED_SUFFIX]
         if extra:
             problems.append(f"unknown {listed(sorted(extra))} (strict=False allows them)")
     if problems:
         shown = problems[:8]
         more = f"; and {len(problems) - len(shown)} more" if len(problems) > len(shown) else ""
         raise WeightError(
-            f"{tensors.label}: not the weights of {program.model_name!r}: {'; '.join(shown)}{more}"
+            f"{tensors.label}: not the weights of {model_name!r}: {'; '.join(shown)}{more}"
         )
 
 
