@@ -23,6 +23,7 @@ from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel
 from npu_compiler.layout import Layout, activation_layout, input_layout, row_major
 from npu_compiler.ops.record import COPYABLE
+from npu_compiler.passes.constants import is_uniform
 from npu_compiler.precision import Precision
 from npu_compiler.program.recipes import Recipe, RecipeStep, run_recipe
 from npu_compiler.target import TargetConfig
@@ -239,8 +240,10 @@ class Lowering:
         shape: Sequence[int] | None = None,
     ) -> View:
         """The weight or constant ``value``, transformed by ``steps`` to ``shape``, stored as
-        ``dtype``.
+        ``dtype``. A constant that is one value throughout is stored once.
         """
+        if not steps and self._is_uniform(value):
+            return self._one_value(value, dtype).expand(value.shape)
         load = RecipeStep("load", sources=(value.key,))
         name = str(value.key)
         return self.make_parameter(
@@ -251,6 +254,15 @@ class Lowering:
             value.kind,
             value.dtype,
         )
+
+    def _is_uniform(self, value: Value) -> bool:
+        return value.kind == "constant" and is_uniform(self.graph.constants[str(value.key)])
+
+    def _one_value(self, value: Value, dtype: str) -> View:
+        """A uniform constant as a tensor of one element and of its rank."""
+        array = self.graph.constants[str(value.key)]
+        first = array[tuple(slice(0, 1) for _ in array.shape)]
+        return self.constant(str(value.key), cast(first, dtype))
 
     def make_parameter(
         self,
@@ -303,6 +315,8 @@ class Lowering:
         """
         if value.dtype not in FLOATING:
             return self.parameter(value, (), self.precision.storage(value.dtype))
+        if self._is_uniform(value):
+            return self._one_value(value, "float32")
         dim = None if out.pad is None else out.pad[0] - (len(out.shape) - value.rank)
         if out.pad is None or dim is None or dim < 0 or value.shape[dim] != out.shape[out.pad[0]]:
             return self.parameter(value, (), "float32")

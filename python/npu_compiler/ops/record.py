@@ -12,6 +12,7 @@ from npu_compiler.ops.arguments import Refusal, number, require
 from npu_compiler.ops.signature import REQUIRED, Parameter, bind_arguments, parse_signature
 
 if TYPE_CHECKING:
+    from npu_compiler.arrays import Array
     from npu_compiler.elementwise import Builder, Register
     from npu_compiler.lowering import Lowering
     from npu_compiler.view import View
@@ -30,12 +31,15 @@ COPYABLE = ALL
 
 @dataclass(frozen=True)
 class OpRecord:
-    """One ATen overload. Exactly one of ``emit``, ``view`` and ``lower`` says how it is compiled:
+    """One ATen overload. Exactly one of ``emit``, ``view``, ``lower`` and ``value`` says how it is
+    compiled:
 
     * ``emit(builder, args)``: elementwise; returns the result's register.
     * ``view(node, x)``: a view of its first tensor: the views of its outputs, or None where strides
       cannot show it.
     * ``lower(lowering, node)``: emits kernels.
+    * ``value(node)``: its result, which no tensor's content decides; passes/constants.py puts it in
+      the node's place.
 
     ``check_attrs(args)`` and ``check(node)`` raise Refusal (or return the reason) when the op
     cannot run; the former sees attributes alone, since that is all that ``is_op_supported`` knows.
@@ -46,6 +50,7 @@ class OpRecord:
     emit: Callable[[Builder, Mapping[str, Any]], Register] | None = None
     view: Callable[[Node, View], list[View] | None] | None = None
     lower: Callable[[Lowering, Node], None] | None = None
+    value: Callable[[Node], Array] | None = None
     check_attrs: Callable[[Mapping[str, Any]], str | None] | None = None
     check: Callable[[Node], str | None] | None = None
     dtypes: frozenset[str] = FLOATS

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from npu_compiler.fusions import fuse_patterns
 from npu_compiler.graph import IRGraph
 from npu_compiler.graph_checker import check_graph, checking
+from npu_compiler.passes.constants import fold_constants
 from npu_compiler.passes.dead_code import eliminate_dead_code
 from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
@@ -19,6 +20,7 @@ CANONICALIZE: tuple[Pass, ...] = (
     resolve_getitems,
     functionalize,
     eliminate_noops,
+    fold_constants,
     eliminate_dead_code,
 )
 OPTIMIZE: tuple[Pass, ...] = (fuse_patterns, fuse_epilogues, eliminate_dead_code)
@@ -39,7 +41,9 @@ def run_passes(graph: IRGraph, passes: tuple[Pass, ...], check: bool | None = No
 
 
 def canonicalize(graph: IRGraph, check: bool | None = None) -> IRGraph:
-    """In-place operators become functional, getitems and no-ops disappear, dead code goes."""
+    """In-place operators become functional, getitems and no-ops disappear, what no input decides
+    becomes a constant, dead code goes.
+    """
     return run_passes(graph, CANONICALIZE, check)
 
 
