@@ -25,13 +25,18 @@ if TYPE_CHECKING:
         CompilerError,
         ConstraintError,
         IRError,
+        PartitionError,
         ProgramFormatError,
         RecipeError,
         UnsupportedOpError,
     )
+    from npu_compiler.explanation import Explanation, NodePlacement, explain
     from npu_compiler.graph import IRGraph
     from npu_compiler.ir_reader import load_ir, load_ir_from_dict
     from npu_compiler.ops import get_supported_ops, is_op_supported, op_support_reason
+    from npu_compiler.partition_cost import CostModel
+    from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp
+    from npu_compiler.partitioner import partition
     from npu_compiler.passes import optimize_graph
     from npu_compiler.passes.fusion import find_fusion_groups
     from npu_compiler.target import TargetConfig
@@ -50,15 +55,24 @@ _EXPORTS = {
     "CompilerError": "errors",
     "ConstraintError": "errors",
     "IRError": "errors",
+    "PartitionError": "errors",
     "ProgramFormatError": "errors",
     "RecipeError": "errors",
     "UnsupportedOpError": "errors",
+    "Explanation": "explanation",
+    "NodePlacement": "explanation",
+    "explain": "explanation",
     "IRGraph": "graph",
     "load_ir": "ir_reader",
     "load_ir_from_dict": "ir_reader",
     "get_supported_ops": "ops",
     "is_op_supported": "ops",
     "op_support_reason": "ops",
+    "CostModel": "partition_cost",
+    "Partition": "partition_plan",
+    "PartitionPlan": "partition_plan",
+    "TransferOp": "partition_plan",
+    "partition": "partitioner",
     "optimize_graph": "passes",
     "find_fusion_groups": "passes.fusion",
     "TargetConfig": "target",
@@ -70,19 +84,27 @@ __all__ = [
     "CompiledProgram",
     "CompilerError",
     "ConstraintError",
+    "CostModel",
+    "Explanation",
     "IRError",
     "IRGraph",
     "KernelCall",
+    "NodePlacement",
+    "Partition",
+    "PartitionError",
+    "PartitionPlan",
     "ProgramFormatError",
     "RecipeError",
     "TargetConfig",
     "TensorSpec",
+    "TransferOp",
     "UnsupportedOpError",
     "Violation",
     "check_constraints",
     "compile",
     "compile_graph",
     "compile_ir",
+    "explain",
     "find_fusion_groups",
     "get_supported_ops",
     "is_op_supported",
@@ -90,6 +112,7 @@ __all__ = [
     "load_ir_from_dict",
     "op_support_reason",
     "optimize_graph",
+    "partition",
 ]
 
 

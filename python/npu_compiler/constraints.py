@@ -14,13 +14,16 @@ from npu_compiler.ops import find_op
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A node that breaks a rule; ``unsupported`` says that the NPU lacks the operator."""
+    """A node that breaks a rule; ``unsupported`` says that the NPU lacks the operator,
+    ``by_choice`` that the NPU could run it, but a callback or a cost decided otherwise.
+    """
 
     node: str
     op_type: str
     reason: str
     source: Source | None = None
     unsupported: bool = False
+    by_choice: bool = False
 
     def __str__(self) -> str:
         place = f" ({self.source})" if self.source is not None and str(self.source) else ""
@@ -30,9 +33,9 @@ class Violation:
 UsedOutputs = Mapping[Node, set[int]]
 
 
-def used_outputs(graph: IRGraph) -> dict[Node, set[int]]:
-    """For every node, the indices of its outputs that something reads; a getitem reads what it
-    picks.
+def used_outputs(graph: IRGraph, nodes: Sequence[Node] | None = None) -> dict[Node, set[int]]:
+    """For every node, the indices of its outputs that something reads (one of ``nodes``, where only
+    some count); a getitem reads what it picks.
     """
     used: dict[Node, set[int]] = {}
 
@@ -40,7 +43,7 @@ def used_outputs(graph: IRGraph) -> dict[Node, set[int]]:
         if value.producer is not None:
             used.setdefault(value.producer, set()).add(value.index)
 
-    for node in graph.nodes:
+    for node in graph.nodes if nodes is None else nodes:
         if node.op_type == GETITEM:
             read(node.args["self"][node.args["index"]])
         else:

@@ -43,6 +43,10 @@ class UnsupportedOpError(ConstraintError):
     """Nodes whose operator the NPU does not have; ``violations`` lists them all."""
 
 
+class PartitionError(CompilerError):
+    """A model cannot be split: the callback raised, or a segment does not compile."""
+
+
 class GraphCheckError(CompilerError):
     """A pass left the graph in a state that breaks its invariants: a bug of the compiler."""
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from npu_runtime.backend import (
+    Backend,
+    CpuBackend,
+    CudaBackend,
+    DeviceBackend,
+    DeviceBuffer,
+    MetalBackend,
+    ReferenceBackend,
+)
 from npu_runtime.buffer import NPUBuffer
+from npu_runtime.cpu_fallback import execute_cpu_partition
+from npu_runtime.dag_executor import DAGExecutor
 from npu_runtime.device import Device, available_devices
 from npu_runtime.errors import NpuError
 from npu_runtime.executor import Executor
@@ -11,13 +22,22 @@ from npu_runtime.weight_loader import load_weights
 from npu_runtime.weight_set import WeightSet
 
 __all__ = [
+    "Backend",
+    "CpuBackend",
+    "CudaBackend",
+    "DAGExecutor",
     "Device",
+    "DeviceBackend",
+    "DeviceBuffer",
     "Executor",
+    "MetalBackend",
     "NPUBuffer",
     "NpuError",
     "Profiler",
+    "ReferenceBackend",
     "WeightSet",
     "available_devices",
+    "execute_cpu_partition",
     "load_weights",
     "profile",
 ]

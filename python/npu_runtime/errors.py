@@ -15,10 +15,12 @@ __all__ = [
     "DeviceUnavailableError",
     "FileError",
     "InternalError",
+    "MissingDependencyError",
     "NpuError",
     "OutOfMemoryError",
     "ProgramError",
     "ProgramVersionError",
+    "SegmentError",
     "WeightError",
 ]
 
@@ -57,3 +59,11 @@ class InternalError(NpuError):
 
 class WeightError(ArgumentError):
     """Weights do not fit the program: missing, unknown, or of the wrong shape or dtype."""
+
+
+class SegmentError(NpuError):
+    """A CPU segment of a partitioned model failed; the message names the segment and the node."""
+
+
+class MissingDependencyError(NpuError, ImportError):
+    """A library that is needed here is not installed; the message says how to install it."""
