@@ -11,6 +11,7 @@ from npu_sim.cli.common import Group
 from npu_sim.cli.compile import compile_command
 from npu_sim.cli.demo import demo_command
 from npu_sim.cli.devices import devices_command
+from npu_sim.cli.explain import explain_command
 from npu_sim.cli.info import info_command
 from npu_sim.cli.profile import profile_command
 from npu_sim.cli.run import run_command
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("devices")(devices_command)
 app.command("compile")(compile_command)
+app.command("explain")(explain_command)
 app.command("info")(info_command)
 app.command("run")(run_command)
 app.command("profile")(profile_command)
@@ -55,6 +57,7 @@ def _options(
     \b
     The way of a model:
       torch_ir.extract_ir(model, example).save("model_ir.json")     in Python
+      npu-sim explain model_ir.json                                 what runs where, and why
       npu-sim compile model_ir.json -o model.npubin
       npu-sim run model.npubin -w model.safetensors -i input=x.npy -o out.npz
 

@@ -29,6 +29,13 @@ DeviceOption = Annotated[
         help="Device to use: see `npu-sim devices`. Default: the fastest there is.",
     ),
 ]
+ModeOption = Annotated[
+    str,
+    typer.Option(
+        metavar="MODE",
+        help="How nodes are grouped into segments: cost (cheapest), consecutive (the IR's order).",
+    ),
+]
 ProgramArgument = Annotated[
     Path,
     typer.Argument(metavar="PROGRAM", help="A compiled program (.npubin).", show_default=False),
