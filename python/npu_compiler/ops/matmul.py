@@ -287,6 +287,7 @@ RECORDS = (
             ("aten.mm.default", "mat2", 2),
             ("aten.bmm.default", "mat2", 3),
             ("aten.matmul.default", "other", None),
+            ("aten.linalg_matmul.default", "other", None),
         )
     ),
     *(
