@@ -74,7 +74,7 @@ void DirectConv::plan_tasks() {
   b.instances = s.n * s.groups;
   b.panels = panels_;
   b.max_units = std::clamp<std::int64_t>(
-      static_cast<std::int64_t>(static_cast<double>(caches.l2) / 4 / row_bytes), 1,
+      static_cast<std::int64_t>(static_cast<double>(caches.l2) / 2 / row_bytes), 1,
       std::max<std::int64_t>(1, s.oh));
   b.threads = p_.pool->threads();
   b.tile_rows = g_.max_rows;

@@ -77,8 +77,36 @@ void widen_row(const void* src, std::int64_t n, void* dst, void* /*low*/) {
     V::template store_n<DType::f32>(d + i, V::template load_n<D>(s + i * kSize, n - i), n - i);
 }
 
+// Columns of the usual panel: both vectors of a row, which are one cache line of halves.
+template <class V, DType D, bool Residual>
+void store_line(const float* sums, std::int64_t ld, int rows, const TileStore& st) {
+  constexpr auto kBytes = static_cast<std::int64_t>(dtype_size(D)) * V::width;
+  const typename V::Reg lo = V::set1(st.lo);
+  const typename V::Reg hi = V::set1(st.hi);
+  const bool biased = st.bias != nullptr;
+  const typename V::Reg bias0 = biased ? V::template load<DType::f32>(st.bias) : V::zero();
+  const typename V::Reg bias1 =
+      biased ? V::template load<DType::f32>(st.bias + V::width) : V::zero();
+  for (int i = 0; i < rows; ++i, sums += ld) {
+    typename V::Reg v0 = V::add(V::template load<DType::f32>(sums), bias0);
+    typename V::Reg v1 = V::add(V::template load<DType::f32>(sums + V::width), bias1);
+    if constexpr (Residual) {
+      const auto* r = static_cast<const std::byte*>(st.residual[i]);
+      v0 = V::add(v0, V::template load<D>(r));
+      v1 = V::add(v1, V::template load<D>(r + kBytes));
+    }
+    auto* y = static_cast<std::byte*>(st.y[i]);
+    V::template store<D>(y, V::clamp(v0, lo, hi));
+    V::template store<D>(y + kBytes, V::clamp(v1, lo, hi));
+  }
+}
+
 template <class V, DType D>
 void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, const TileStore& st) {
+  if (n == 2 * V::width) {
+    return st.residual != nullptr ? store_line<V, D, true>(sums, ld, rows, st)
+                                  : store_line<V, D, false>(sums, ld, rows, st);
+  }
   constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
   const typename V::Reg lo = V::set1(st.lo);
   const typename V::Reg hi = V::set1(st.hi);

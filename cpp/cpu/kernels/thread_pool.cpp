@@ -3,6 +3,7 @@
 #include "thread_pool.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 
 #if defined(__linux__)
@@ -12,9 +13,16 @@
 namespace npu::cpu {
 namespace {
 
-// Long enough to bridge the gap between two layers of a network, short enough to leave the
-// processor to others soon after a run.
-constexpr int kSpins = 1000;
+// How long a worker looks out for the next job before it parks: long enough to bridge the end of a
+// layer that another thread is still busy with, and short enough to leave the processor to others
+// soon after a run. A worker that parks is late for the next layer by the time to wake it, tens of
+// microseconds on a virtual machine; its last task is then taken by another thread, at whose end it
+// parks again, and so on for all the run.
+constexpr std::chrono::microseconds kLookOut{200};
+constexpr int kSpinsPerCheck = 64;  // of the clock
+
+// With more runnable threads than processors the worker waited for may need this one's time slice.
+constexpr int kSpinsBeforeYield = 20000;
 
 void cpu_relax() {
 #if defined(__x86_64__)
@@ -95,8 +103,7 @@ void ThreadPool::parallel_for(std::int64_t n_tasks, Task fn) {
   gate_.fetch_or(kClosed, std::memory_order_acq_rel);
   for (int spins = 0; gate_.load(std::memory_order_acquire) != kClosed; ++spins) {
     cpu_relax();
-    // With more runnable threads than processors the last worker may need this one's time slice.
-    if (spins > 20 * kSpins) std::this_thread::yield();
+    if (spins > kSpinsBeforeYield) std::this_thread::yield();
   }
   busy_.store(false, std::memory_order_release);
 }
@@ -104,9 +111,10 @@ void ThreadPool::parallel_for(std::int64_t n_tasks, Task fn) {
 void ThreadPool::worker_main(int worker) {
   std::uint32_t seen = 0;
   for (;;) {
+    const auto parks_at = std::chrono::steady_clock::now() + kLookOut;
     int spins = 0;
     while (epoch_.load(std::memory_order_acquire) == seen) {
-      if (++spins < kSpins) {
+      if (++spins % kSpinsPerCheck != 0 || std::chrono::steady_clock::now() < parks_at) {
         cpu_relax();
         continue;
       }
