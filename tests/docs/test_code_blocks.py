@@ -16,8 +16,10 @@ import pytest
 import torch
 from torch import nn
 
+import torch_ir
 from npu_sim.models import resnet18, resnet50
 from tests.__main__ import main as comprehensive_main
+from tests.docs.api import page as api_page
 from tests.docs.documents import ROOT, code_blocks, install_torchvision
 from tests.models import base
 from tests.models.base import find_models
@@ -27,6 +29,8 @@ from torch_ir.cli import main as torch_ir_main
 
 PAGES = ROOT / "docs" / "torch-ir"
 GUIDES = [PAGES / "guide.md", PAGES / "guide.ko.md"]
+EXTENDING = [PAGES / "extending.md", PAGES / "extending.ko.md"]
+ALL_PAGES = sorted(PAGES.rglob("*.md"))
 
 
 class VGG16(nn.Module):
@@ -102,14 +106,34 @@ def test_guide(
     assert "Max difference: " in text and "is_close=False" in text
 
 
-def test_both_languages_show_the_same_code() -> None:
-    english, korean = GUIDES
+@pytest.mark.parametrize("pages", [GUIDES, EXTENDING], ids=["guide", "extending"])
+def test_both_languages_show_the_same_code(pages: list[Path]) -> None:
+    english, korean = pages
     for language in ("python", "bash", "mermaid", ""):
         assert code_blocks(english, language) == code_blocks(korean, language)
     titles = [
-        re.findall(r"^#+ [\d.]+", page.read_text(encoding="utf-8"), re.MULTILINE) for page in GUIDES
+        re.findall(r"^#+ [\d.]+", page.read_text(encoding="utf-8"), re.MULTILINE) for page in pages
     ]
-    assert titles[0] == titles[1] and len(titles[0]) > 30
+    assert titles[0] == titles[1] and len(titles[0]) > 5
+
+
+def test_extending(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        names = run(code_blocks(EXTENDING[0], "python"), EXTENDING[0])
+    finally:
+        torch_ir.unregister_op("aten.linear.default")
+    text = capsys.readouterr().out
+    assert "scaled_relu: float32[2, 4] = mylib.scaled_relu.default(dropout, factor=0.5)" in text
+    assert "npu.relu" in text and "3 -> 2" in text and "digraph {" in text
+    assert float(names["simulated"].sub(names["output"]).abs().max()) < 0.05
+    assert torch_ir.list_registered_ops() == []
+
+
+def test_api_page_is_what_the_code_says() -> None:
+    text = (PAGES / "api" / "index.md").read_text(encoding="utf-8")
+    assert text == api_page(), "run python -m tests.docs.api --write docs/torch-ir/api/index.md"
+    for name in torch_ir.__all__:
+        assert f"\n### {name}\n" in text
 
 
 def test_the_shown_drawing_and_summary_are_real(
@@ -204,10 +228,17 @@ def test_format_page() -> None:
     assert fields <= described
 
 
-@pytest.mark.parametrize("page", [*GUIDES, PAGES / "cli.md", PAGES / "format.md"])
+@pytest.mark.parametrize("page", ALL_PAGES, ids=lambda page: page.relative_to(PAGES).as_posix())
 def test_links_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8"))
-    assert links and all((page.parent / link).exists() for link in links)
+    assert links or page.name == "models.md"
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_seed_links_what_there_is() -> None:
+    """The pages that the guide's last section has always named."""
+    for link in ("api/index.md", "operators.md", "extending.md", "cli.md"):
+        assert f"]({link})" in GUIDES[0].read_text(encoding="utf-8") and (PAGES / link).exists()
 
 
 def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

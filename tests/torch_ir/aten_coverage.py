@@ -1,10 +1,11 @@
 """Runs PyTorch's own operator samples through the IR: extract, JSON, execute, compare with eager.
 
     python -m tests.torch_ir.aten_coverage [--stride N] [--dtypes float32,int64]
+    python -m tests.torch_ir.aten_coverage --write docs/torch-ir
 
 prints one JSON object: the ATen overloads covered, the failures, and the samples skipped with the
-reason. It is a program of its own because importing PyTorch's test utilities changes global
-settings of the process.
+reason; or writes the page of operators, which takes minutes. It is a program of its own because
+importing PyTorch's test utilities changes global settings of the process.
 """
 
 from __future__ import annotations
@@ -19,11 +20,13 @@ import types
 import unittest
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
+from tests.torch_ir.operator_table import english, korean
 from torch_ir import (
     IR,
     ConversionError,
@@ -48,6 +51,8 @@ UNINITIALISED = {
 }
 # The seed that PyTorch's samples of random operators use themselves.
 SEED = 42
+# Dtypes of the samples that the documentation lists.
+WRITTEN_DTYPES = ["float32", "int64", "bool", "complex64"]
 
 
 def operator_database() -> list[Any]:
@@ -172,12 +177,20 @@ def main() -> None:
     parser.add_argument("--stride", type=int, default=1)
     parser.add_argument("--offset", type=int, default=0)
     parser.add_argument("--dtypes", default="float32")
+    parser.add_argument("--write", type=Path, help="write operators.md and .ko.md to this folder")
     args = parser.parse_args()
     logging.disable(logging.CRITICAL)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    dtypes = [getattr(torch, name) for name in args.dtypes.split(",")]
-    json.dump(run(args.stride, args.offset, dtypes), sys.stdout, indent=1)
+    names = WRITTEN_DTYPES if args.write is not None else args.dtypes.split(",")
+    result = run(args.stride, args.offset, [getattr(torch, name) for name in names])
+    if args.write is None:
+        json.dump(result, sys.stdout, indent=1)
+        return
+    for file, page in (("operators.md", english), ("operators.ko.md", korean)):
+        (args.write / file).write_text(page(result, names), encoding="utf-8")
+    for name, reason in result["failures"].items():
+        print(f"{name}: {reason}", file=sys.stderr)
 
 
 if __name__ == "__main__":

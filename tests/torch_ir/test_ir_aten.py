@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,18 +14,11 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.torch_ir.operator_table import REASONS, countable_overloads, english, korean
+from torch_ir.ir import GETITEM
 
-# Why a sample may be skipped: its result's shape, or its control flow, depends on values.
-ALLOWED = (
-    "is dynamic",
-    "known only at run time",
-    "is not supported; convert it to a dense tensor",
-    "DataDependent",
-    "DynamicOutputShape",
-    "eager mode fails",
-    "list index out of range",  # torch.export itself fails on in-place ops that add a dimension
-)
+ROOT = Path(__file__).parents[2]
+PAGES = ROOT / "docs" / "torch-ir"
 
 
 def _run(*arguments: str) -> dict[str, Any]:
@@ -47,9 +41,41 @@ def test_over_200_overloads_equal_eager() -> None:
     surprising = {
         name: reason
         for name, reason in result["skipped"].items()
-        if not any(allowed in reason for allowed in ALLOWED)
+        if not any(allowed in reason for allowed in (*REASONS, "eager mode fails"))
     }
     assert surprising == {}
     covered = result["covered"]
     assert len(covered) >= 200
     assert sum(name.rpartition(".")[0].endswith("_") for name in covered) >= 20
+
+    # The committed pages list all of these, and more.
+    for page in ("operators.md", "operators.ko.md"):
+        text = (PAGES / page).read_text(encoding="utf-8")
+        rows = re.findall(r"^\| `([\w.]+)` \| (`.*`) \|$", text, re.MULTILINE)
+        listed = {f"{base}.{name.strip('`')}" for base, names in rows for name in names.split(", ")}
+        assert set(covered) - {GETITEM} <= listed, (
+            "run python -m tests.torch_ir.aten_coverage --write"
+        )
+
+
+def test_the_page_of_operators() -> None:
+    result = {
+        "covered": ["aten.add.Tensor", "aten.add.Scalar", "aten.relu_.default"],
+        "failures": {},
+        "skipped": {
+            "nonzero.[torch.float32]": "dimension 0 is dynamic (u0)",
+            "nonzero.[torch.int64]": "dimension 0 is dynamic (u0)",
+            "jit.x[torch.bool]": "eager mode fails: no GPU",
+        },
+    }
+    text = english(result, ["float32"])
+    assert "| `aten.add` | `Tensor`, `Scalar` |" in text
+    assert "| `nonzero` | float32, int64 | the size of the result depends on values" in text
+    assert "3 overloads pass, 0 fail" in text
+    assert "1 samples that eager mode itself refuses" in text and "`jit.x`" not in text
+    assert korean(result, ["float32"]).count("|") == text.count("|")
+
+
+def test_nearly_every_overload_can_be_named() -> None:
+    known, usable = countable_overloads()
+    assert known > 2000 and known - usable < 5
