@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except FileNotFoundError as error:
         print(f"torch-ir: file not found: {error.filename or args.file}", file=sys.stderr)
         return 1
-    except (TorchIRError, OSError) as error:
+    except (TorchIRError, OSError, UnicodeError) as error:
         print(f"torch-ir: {' '.join(str(error).split())}", file=sys.stderr)
         return 1
     return 0

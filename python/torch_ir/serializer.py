@@ -236,7 +236,7 @@ class IRSerializer:
             if large:
                 replace_file(beside, pack_constants(large))
             replace_file(target, text.encode("utf-8"))
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             raise SerializationError(f"cannot write IR file {target}: {error}") from error
 
     @collector_paused()

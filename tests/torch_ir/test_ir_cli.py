@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +16,14 @@ from torch import nn
 
 from tests.torch_ir.models import DeepResNet, TransformerBlock
 from tests.torch_ir.support import check_model
-from torch_ir import IR, extract_ir, generate_op_distribution_pie, ir_to_mermaid
+from torch_ir import (
+    IR,
+    SerializationError,
+    extract_ir,
+    generate_op_distribution_pie,
+    ir_to_mermaid,
+    load_ir,
+)
 from torch_ir.cli import main
 
 DATA = Path(__file__).parent / "data"
@@ -149,6 +158,43 @@ def test_pie(ir: IR) -> None:
         generate_op_distribution_pie(ir, top_n=0)
 
 
+def _changed(text: str, old: str, new: str) -> str:
+    assert old in text
+    return text.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda text: "",
+        lambda text: "[]",
+        lambda text: "null",
+        lambda text: text[:500],
+        lambda text: "[" * 100_000,
+        lambda text: _changed(text, "[1, 3, 32, 32]", "[NaN, 3, 32, 32]"),
+        lambda text: _changed(text, "[1, 3, 32, 32]", "[1e3, 3, 32, 32]"),
+        lambda text: _changed(text, "[1, 3, 32, 32]", "[-1, 3, 32, 32]"),
+        lambda text: _changed(text, "[1, 3, 32, 32]", "[1, 3, 32, 1" + "0" * 5000 + "]"),
+        lambda text: _changed(text, '"aten.conv2d.default"', '"aten.conv9d.default"'),
+        lambda text: _changed(text, '"float32"', '"float33"'),
+        lambda text: _changed(text, '"name": "x"', '"name": 3'),
+        lambda text: _changed(text, '"name": "x"', '"name": "line\\nbreak"'),
+        lambda text: _changed(text, '"format_version": "1.', '"format_version": "2.'),
+    ],
+    ids=range(14),
+)
+def test_spoiled_files_are_one_line_and_status_1(
+    spoil: Callable[[str], str], file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file.write_text(spoil(file.read_text(encoding="utf-8")), encoding="utf-8")
+    picture = file.with_suffix(".svg")
+    for arguments in (["info", str(file)], ["visualize", str(file), "-o", str(picture)]):
+        assert main(arguments) == 1
+        shown = capsys.readouterr()
+        assert shown.err.startswith("torch-ir: ") and shown.err.count("\n") == 1
+        assert shown.out == "" and not picture.exists()
+
+
 @pytest.mark.parametrize("command", ["info", "visualize"])
 def test_bad_files(command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main([command, str(tmp_path / "gone.json")]) == 1
@@ -181,3 +227,22 @@ def test_as_a_module(file: Path) -> None:
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert done.stdout == INFO
+
+
+def test_text_that_no_terminal_or_file_can_hold(file: Path, tmp_path: Path) -> None:
+    """JSON can spell half a character, which UTF-8 cannot."""
+    ir = load_ir(file)
+    ir.model_name = "half \ud800"
+    odd = tmp_path / "odd.json"
+    odd.write_text(json.dumps(ir.to_dict()), encoding="ascii")
+    done = subprocess.run(
+        [sys.executable, "-m", "torch_ir", "info", str(odd)],
+        capture_output=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"torch-ir: ") and done.stderr.count(b"\n") == 1
+    with pytest.raises(SerializationError, match="cannot write IR file"):
+        ir.save(tmp_path / "new.json")
+    assert not (tmp_path / "new.json").exists()
