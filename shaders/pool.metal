@@ -111,3 +111,76 @@ NPU_FUNC void npu_adaptive_avg_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y,
   y[image * npu_u64(p.y_sn) + self.x * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
     self.y * npu_u64(p.y_sw)] = npu_narrow<T>(sum / count);
 }
+
+// The largest value of a window and its place in the plane, as PyTorch chooses it: the first of
+// equal values, the last NaN.
+struct NpuPlaced {
+  npu_f32 value;
+  npu_i64 place;
+};
+
+NPU_FUNC void npu_take_larger(THREAD_REF(NpuPlaced) best, npu_f32 value, npu_i64 place) {
+  if (value > best.value || value != value) {
+    best.value = value;
+    best.place = place;
+  }
+}
+
+template <class T>
+NPU_FUNC void npu_max_pool2d_with_indices(DEVICE_PTR(const T) x, DEVICE_PTR(T) y,
+                                          DEVICE_PTR(npu_i64) index,
+                                          CONSTANT_REF(MaxPool2dWithIndicesParams) p,
+                                          NpuThread self) {
+  if (self.x >= p.y_c || self.y >= p.y_w || self.z / p.y_h >= p.y_n) return;
+  const npu_u32 image = self.z / p.y_h;
+  const npu_u32 out_y = self.z % p.y_h;
+  const NpuTaps rows = npu_taps(out_y, p.stride_h, p.pad_h, p.kh, p.dilation_h, p.x_h);
+  const NpuTaps columns = npu_taps(self.y, p.stride_w, p.pad_w, p.kw, p.dilation_w, p.x_w);
+  const npu_u64 base = image * npu_u64(p.x_sn) + self.x * npu_u64(p.x_sc);
+  NpuPlaced best;
+  best.value = -NPU_INFINITY;
+  best.place = 0;
+  if (rows.begin < rows.end && columns.begin < columns.end) {
+    best.place = npu_i64(npu_tap_at(out_y, p.stride_h, p.pad_h, rows.begin, p.dilation_h)) * p.x_w +
+                 npu_tap_at(self.y, p.stride_w, p.pad_w, columns.begin, p.dilation_w);
+  }
+  for (npu_u32 r = rows.begin; r < rows.end; ++r) {
+    const npu_u32 in_y = npu_tap_at(out_y, p.stride_h, p.pad_h, r, p.dilation_h);
+    for (npu_u32 c = columns.begin; c < columns.end; ++c) {
+      const npu_u32 in_x = npu_tap_at(self.y, p.stride_w, p.pad_w, c, p.dilation_w);
+      npu_take_larger(best, npu_widen(x[base + in_y * npu_u64(p.x_sh) + in_x * npu_u64(p.x_sw)]),
+                      npu_i64(in_y) * p.x_w + in_x);
+    }
+  }
+  y[image * npu_u64(p.y_sn) + self.x * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
+    self.y * npu_u64(p.y_sw)] = npu_narrow<T>(best.value);
+  index[image * npu_u64(p.index_sn) + self.x * npu_u64(p.index_sc) + out_y * npu_u64(p.index_sh) +
+        self.y * npu_u64(p.index_sw)] = best.place;
+}
+
+template <class T>
+NPU_FUNC void npu_adaptive_max_pool2d(DEVICE_PTR(const T) x, DEVICE_PTR(T) y,
+                                      DEVICE_PTR(npu_i64) index,
+                                      CONSTANT_REF(AdaptiveMaxPool2dParams) p, NpuThread self) {
+  if (self.x >= p.y_c || self.y >= p.y_w || self.z / p.y_h >= p.y_n) return;
+  const npu_u32 image = self.z / p.y_h;
+  const npu_u32 out_y = self.z % p.y_h;
+  const NpuTaps rows = npu_adaptive_taps(out_y, p.y_h, p.x_h);
+  const NpuTaps columns = npu_adaptive_taps(self.y, p.y_w, p.x_w);
+  const npu_u64 base = image * npu_u64(p.x_sn) + self.x * npu_u64(p.x_sc);
+  NpuPlaced best;
+  best.value = -NPU_INFINITY;
+  best.place = npu_i64(rows.begin) * p.x_w + columns.begin;
+  for (npu_u32 r = rows.begin; r < rows.end; ++r) {
+    for (npu_u32 c = columns.begin; c < columns.end; ++c) {
+      npu_take_larger(best, npu_widen(x[base + r * npu_u64(p.x_sh) + c * npu_u64(p.x_sw)]),
+                      npu_i64(r) * p.x_w + c);
+    }
+  }
+  y[image * npu_u64(p.y_sn) + self.x * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
+    self.y * npu_u64(p.y_sw)] = npu_narrow<T>(best.value);
+  if (p.index_n != 0) {
+    index[image * npu_u64(p.index_sn) + self.x * npu_u64(p.index_sc) + out_y * npu_u64(p.index_sh) +
+          self.y * npu_u64(p.index_sw)] = best.place;
+  }
+}

@@ -5,6 +5,7 @@
 // multiply keys that have been packed into panels (the GEMM kernels' format); the few rows of a
 // decode step read keys where they are, and then long rows of keys are split between threads.
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -239,7 +240,7 @@ class AttentionKernel final : public HostKernel {
           row_offset(r, i, p_.mask_sb, p_.mask_sh, p_.mask_sm) + key * p_.mask_sn;
       load_mask_(bits(to), mask + at * mask_size_, p_.mask_sn, n);
       for (std::int64_t j = 0; j < n; ++j) {
-        if (keep_mask_) to[j] = bits(to)[j] != 0 ? 0.0f : kMinusInfinity;
+        if (keep_mask_) to[j] = std::bit_cast<std::uint32_t>(to[j]) != 0 ? 0.0f : kMinusInfinity;
         largest = to[j] > largest ? to[j] : largest;
         nan |= to[j] != to[j];
       }

@@ -35,15 +35,15 @@ REFUSED: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...], str]] 
         (X,),
         "call model.eval",
     ),
-    "odd adaptive max pooling": (
-        lambda x: F.adaptive_max_pool2d(x, (4, 4)),
-        (X,),
-        r"\[6, 6\] and \[4, 4\]",
+    "integer pooling": (
+        lambda x: F.max_pool2d(x, 2),
+        (torch.arange(16).reshape(1, 1, 4, 4),),
+        "is int64",
     ),
-    "pool indices": (
-        lambda x: F.max_pool2d(x, 2, return_indices=True)[1],
+    "unpooling": (
+        lambda x: F.max_unpool2d(*F.max_pool2d(x, 2, return_indices=True), 2),
         (X,),
-        "only its first output can be used",
+        "max_unpool2d.default: the NPU has no such operator",
     ),
     "exponent": (lambda x: x**2.7, (X,), "exponent 2.7 is not supported"),
     "reflection": (

@@ -1,5 +1,7 @@
 """Pooling kernels over 4-D images; one thread per output value."""
 
+from dataclasses import replace
+
 from npu_compiler.kernels.conv import FLOAT_TYPES, MAX_SIDE, MAX_STEP
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 
@@ -94,4 +96,41 @@ ADAPTIVE_AVG_POOL2D = Kernel(
     # The window's bounds are computed in int32.
     requires=(*_RULES, "(y.h + 1) * x.h <= 2147483647", "(y.w + 1) * x.w <= 2147483647"),
     flops="y.n * y.c * x.h * x.w",
+)
+
+_INDEX = Operand("index", ("n", "c", "h", "w"), dtype="i64", access="write")
+_INDEX_RULES = (
+    "index.n == y.n",
+    "index.c == y.c",
+    "index.h == y.h",
+    "index.w == y.w",
+    # Places in a plane are computed in int32.
+    "x.h * x.w <= 2147483647",
+)
+MAX_POOL2D_WITH_INDICES = Kernel(
+    id=19,
+    name="max_pool2d_with_indices",
+    shader="pool.metal",
+    doc="""max_pool2d, and the place h * x.w + w of each maximum in its plane of x: of the first one
+    where several are equal, of the last NaN where there is one.""",
+    operands=(*_IMAGES, _INDEX),
+    fields=MAX_POOL2D.fields,
+    launch=_LAUNCH,
+    types={"T": FLOAT_TYPES},
+    requires=(*MAX_POOL2D.requires, *_INDEX_RULES),
+    flops=MAX_POOL2D.flops,
+)
+
+ADAPTIVE_MAX_POOL2D = Kernel(
+    id=17,
+    name="adaptive_max_pool2d",
+    shader="pool.metal",
+    doc="""Maximum over the windows of adaptive_avg_pool2d, and where asked for its place as of
+    max_pool2d_with_indices.""",
+    operands=(*_IMAGES, replace(_INDEX, optional=True)),
+    fields=(),
+    launch=_LAUNCH,
+    types={"T": FLOAT_TYPES},
+    requires=(*ADAPTIVE_AVG_POOL2D.requires, *_INDEX_RULES),
+    flops=ADAPTIVE_AVG_POOL2D.flops,
 )

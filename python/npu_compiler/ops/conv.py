@@ -112,14 +112,14 @@ def _operands(lowering: Lowering, node: Node, shape: ConvShape) -> _Operands:
     """
     epilogue = node.epilogue
     weight, bias = node.tensor("weight"), node.args["bias"]
-    x = shape.image(lowering.read(node.tensor("input")))
+    x = shape.form.view(lowering.read(node.tensor("input")))
     if x.strides[1] != 1 and x.shape[1] > lowering.target.row_major_input_channels:
         # Planes of many channels: the kernel wants a pixel's channels side by side.
         x = lowering.images(x, node)
     residual = None
     if epilogue.residual is not None:
-        residual = shape.image(lowering.read(epilogue.residual))
-    y = _define(lowering, node, shape)
+        residual = shape.form.view(lowering.read(epilogue.residual))
+    y = shape.form.define(lowering, node.output)
     out = y
     static = weight.is_parameter and (bias is None or bias.is_parameter)
     low, high = epilogue.clamp or (-inf, inf)
@@ -136,19 +136,6 @@ def _operands(lowering: Lowering, node: Node, shape: ConvShape) -> _Operands:
         # nothing must read.
         y, residual = y.padded(), residual and residual.padded()
     return _Operands(x, y, out, residual, groups, static)
-
-
-def _define(lowering: Lowering, node: Node, shape: ConvShape) -> View:
-    """Memory for the result, as images: channels_last, but for outputs of the graph of fewer than 4
-    dimensions.
-    """
-    value = node.output
-    if value.rank == 4 or any(value is output for output in lowering.graph.outputs):
-        return shape.image(lowering.define(value, image=True))
-    dtype = lowering.precision.storage(value.dtype)
-    images = lowering.image_memory(value.name, shape.result, dtype)
-    lowering.alias(value, shape.original(images))
-    return images
 
 
 def _emit(
@@ -193,7 +180,7 @@ def _weight(lowering: Lowering, node: Node, shape: ConvShape, operands: _Operand
     if operands.static:
         return _static_weight(lowering, node, shape, operands, (), shape.kernel)
     w = lowering.read(weight)
-    return (w if shape.spatial == 2 else w.insert(2)).permute((0, 2, 3, 1))
+    return (w if shape.form.spatial == 2 else w.insert(2)).permute((0, 2, 3, 1))
 
 
 def _static_weight(
@@ -216,7 +203,7 @@ def _static_weight(
         steps.append(RecipeStep("reshape", args=grouped))
         steps.append(RecipeStep("permute", args=(0, 2, 1, 3, 4)))
         steps.append(RecipeStep("reshape", args=logical))
-    elif shape.spatial == 1:
+    elif shape.form.spatial == 1:
         steps.append(RecipeStep("reshape", args=logical))
     if node.epilogue.batch_norm is not None:
         steps.append(fold_step("fold_bn_weight", node.epilogue.batch_norm))
@@ -301,7 +288,7 @@ def _phase_weight(
             taps.append(RecipeStep("flip", args=flipped))
         return _static_weight(lowering, node, shape, operands, taps, kernel)
     weight = lowering.read(node.tensor("weight"))
-    w = weight if shape.spatial == 2 else weight.insert(2)
+    w = weight if shape.form.spatial == 2 else weight.insert(2)
     oc, groups = shape.result[1], shape.groups
     per_group = shape.images[1] // groups
     packed = lowering.temporary(f"{node.name}.taps", (oc, *kernel, per_group), weight.dtype)

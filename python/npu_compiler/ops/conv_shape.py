@@ -9,7 +9,7 @@ from typing import Any
 
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import integer, integers, require, same_shape
-from npu_compiler.view import View
+from npu_compiler.ops.image_form import ImageForm
 
 Pair = tuple[int, int]
 
@@ -18,12 +18,10 @@ Pair = tuple[int, int]
 class ConvShape:
     """A convolution of images of (h, w), kernels of (kh, kw); a 1-D one has h = kh = 1.
 
-    ``padding`` is (top, left, rows in all, columns in all). ``spatial`` and ``batched`` say what
-    form the node's tensors have.
+    ``padding`` is (top, left, rows in all, columns in all); ``form`` is that of the node's tensors.
     """
 
-    spatial: int
-    batched: bool
+    form: ImageForm
     images: tuple[int, int, int, int]
     result: tuple[int, int, int, int]
     kernel: Pair
@@ -32,18 +30,6 @@ class ConvShape:
     dilation: Pair
     groups: int
     transposed: bool
-
-    def image(self, view: View) -> View:
-        """An input or result as (n, c, h, w)."""
-        if not self.batched:
-            view = view.insert(0)
-        return view if self.spatial == 2 else view.insert(2)
-
-    def original(self, view: View) -> View:
-        """The inverse of ``image``."""
-        if self.spatial == 1:
-            view = view.drop(2)
-        return view if self.batched else view.drop(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,13 +130,8 @@ def conv_shape(node: Node) -> ConvShape:
         spatial in (1, 2),
         f"only 1-D and 2-D convolutions are supported, the weight is {list(weight.shape)}",
     )
-    require(
-        x.rank in (spatial + 1, spatial + 2),
-        f"the input must have {spatial + 1} or {spatial + 2} dimensions, got {list(x.shape)}",
-    )
-    batched = x.rank == spatial + 2
-    shape = x.shape if batched else (1, *x.shape)
-    n, c, h, w = shape if spatial == 2 else (*shape[:2], 1, shape[2])
+    form = ImageForm.of(x, spatial)
+    n, c, h, w = form.images(x.shape)
     kernel = weight.shape[2:] if spatial == 2 else (1, weight.shape[2])
     kh, kw = kernel
     stride = _steps(args["stride"], "stride", spatial, 1)
@@ -181,8 +162,7 @@ def conv_shape(node: Node) -> ConvShape:
     require(min(sizes) >= 1, f"the kernel {kh}x{kw} does not fit the padded image {h}x{w}: {sizes}")
     result = (n, oc, sizes[0], sizes[1])
     return ConvShape(
-        spatial=spatial,
-        batched=batched,
+        form=form,
         images=(n, c, h, w),
         result=result,
         kernel=(kh, kw),
@@ -208,6 +188,5 @@ def check_conv(node: Node) -> str | None:
         len({v.dtype for v in (*tensors, node.output)}) == 1,
         f"input, weight, bias and result must have one dtype, got {[v.dtype for v in tensors]}",
     )
-    result = shape.result if shape.spatial == 2 else (*shape.result[:2], shape.result[3])
-    same_shape(node, result if shape.batched else result[1:])
+    same_shape(node, shape.form.shape(shape.result))
     return None

@@ -1,43 +1,62 @@
-"""Pooling: records and lowering to the pooling kernels."""
+"""Pooling: records and lowering to the pooling kernels. 1-D and unbatched forms are images, too."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.arguments import integer, pair, require, same_shape
-from npu_compiler.ops.record import OpRecord
+from npu_compiler.ops.arguments import integer, integers, require, same_shape
+from npu_compiler.ops.image_form import ImageForm
+from npu_compiler.ops.record import FLOATS, OpRecord
+from npu_compiler.view import View
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
+Pair = tuple[int, int]
+_WITH_INDICES = FLOATS | {"int64"}
 
-def _window(args: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
-    kernel = pair(args["kernel_size"], "kernel_size")
+
+def _sides(value: Any, name: str, spatial: int, neutral: int) -> Pair:
+    """An argument with one value per spatial axis (or one for all) as (rows, columns)."""
+    found = integers(value, name)
+    require(
+        len(found) in (1, spatial), f"{name} must have 1 or {spatial} values, got {list(found)}"
+    )
+    return (neutral, found[-1]) if spatial == 1 else (found[0], found[-1])
+
+
+def _window(args: Mapping[str, Any], spatial: int) -> dict[str, Pair]:
     stride = args.get("stride")
+    given = args["kernel_size"] if stride in (None, []) else stride
     return {
-        "kernel": kernel,
-        "stride": kernel if stride in (None, []) else pair(stride, "stride"),
-        "padding": pair(args["padding"], "padding"),
-        "dilation": pair(args.get("dilation", 1), "dilation"),
+        "kernel": _sides(args["kernel_size"], "kernel_size", spatial, 1),
+        "stride": _sides(given, "stride", spatial, 1),
+        "padding": _sides(args["padding"], "padding", spatial, 0),
+        "dilation": _sides(args.get("dilation", 1), "dilation", spatial, 1),
     }
 
 
-def _check_window(args: Mapping[str, Any]) -> str | None:
-    window = _window(args)
-    kernel, padding = window["kernel"], window["padding"]
-    for name in ("kernel", "stride", "dilation"):
-        require(min(window[name]) >= 1, f"{name} must be positive, got {list(window[name])}")
-    require(
-        all(0 <= 2 * p <= k for p, k in zip(padding, kernel, strict=True)),
-        f"padding must be at most half of the kernel {list(kernel)}, got {list(padding)}",
-    )
-    divisor = args.get("divisor_override")
-    if divisor is not None:
-        value = integer(divisor, "divisor_override")
-        require(value != 0 and abs(value) < 2**31, f"divisor_override must not be 0, got {value}")
-    return None
+def _check_window(spatial: int) -> Callable[[Mapping[str, Any]], str | None]:
+    def check(args: Mapping[str, Any]) -> str | None:
+        window = _window(args, spatial)
+        kernel, padding = window["kernel"], window["padding"]
+        for name in ("kernel", "stride", "dilation"):
+            require(min(window[name]) >= 1, f"{name} must be positive, got {list(window[name])}")
+        require(
+            all(0 <= 2 * p <= k for p, k in zip(padding, kernel, strict=True)),
+            f"padding must be at most half of the kernel {list(kernel)}, got {list(padding)}",
+        )
+        divisor = args.get("divisor_override")
+        if divisor is not None:
+            value = integer(divisor, "divisor_override")
+            require(
+                value != 0 and abs(value) < 2**31, f"divisor_override must not be 0, got {value}"
+            )
+        return None
+
+    return check
 
 
 def pooled_size(size: int, k: int, stride: int, pad: int, dilation: int, ceil_mode: bool) -> int:
@@ -51,33 +70,51 @@ def pooled_size(size: int, k: int, stride: int, pad: int, dilation: int, ceil_mo
     return out
 
 
-def _check_pool(node: Node) -> str | None:
+def _check_images(node: Node, spatial: int) -> ImageForm:
     x = node.tensor("self")
-    require(x.rank == 4, f"the input must be a 4-D batch of images, got {list(x.shape)}")
-    require(min(x.shape[2:]) >= 1, f"the image is empty: {list(x.shape)}")
+    require(x.dtype in FLOATS, f"only floating-point images can be pooled, got {x.dtype}")
+    form = ImageForm.of(x, spatial)
+    require(min(form.images(x.shape)[2:]) >= 1, f"the image is empty: {list(x.shape)}")
     require(x.dtype == node.output.dtype, f"the result must be {x.dtype}")
-    window = _window(node.args)
-    ceil_mode = bool(node.args["ceil_mode"])
-    sides = [
-        pooled_size(
-            x.shape[2 + side],
-            window["kernel"][side],
-            window["stride"][side],
-            window["padding"][side],
-            window["dilation"][side],
-            ceil_mode,
+    return form
+
+
+def _same_shapes(node: Node, form: ImageForm, sides: Pair) -> None:
+    """Refuse a node whose results (values, indices) are declared in another shape."""
+    n, c, _, _ = form.images(node.tensor("self").shape)
+    for index, output in enumerate(node.outputs):
+        same_shape(node, form.shape((n, c, *sides)), index)
+        require(index == 0 or output.dtype == "int64", f"indices must be int64: {output!r}")
+
+
+def _check_pool(spatial: int) -> Callable[[Node], str | None]:
+    def check(node: Node) -> str | None:
+        form = _check_images(node, spatial)
+        window = _window(node.args, spatial)
+        sizes = form.images(node.tensor("self").shape)[2:]
+        ceil_mode = bool(node.args["ceil_mode"])
+        rows, columns = (
+            pooled_size(size, k, stride, pad, dilation, ceil_mode)
+            for size, k, stride, pad, dilation in zip(
+                sizes,
+                window["kernel"],
+                window["stride"],
+                window["padding"],
+                window["dilation"],
+                strict=True,
+            )
         )
-        for side in (0, 1)
-    ]
-    require(min(sides) >= 1, f"the window is larger than the padded image {list(x.shape[2:])}")
-    same_shape(node, (*x.shape[:2], *sides))
-    return None
+        require(
+            min(rows, columns) >= 1, f"the window is larger than the padded image {list(sizes)}"
+        )
+        _same_shapes(node, form, (rows, columns))
+        return None
+
+    return check
 
 
-def _has_empty_window(node: Node) -> bool:
+def _has_empty_window(window: Mapping[str, Pair], x: View, y: View) -> bool:
     """Whether some window has no tap inside the image, so that zeros do not give zero."""
-    window = _window(node.args)
-    x, y = node.tensor("self"), node.output
     for side in (0, 1):
         k, stride, pad, dilation = (
             window[name][side] for name in ("kernel", "stride", "padding", "dilation")
@@ -91,128 +128,156 @@ def _has_empty_window(node: Node) -> bool:
 
 
 def _emit(
-    lowering: Lowering, node: Node, kernel: str, fields: Mapping[str, Any], zero_stays: bool = True
+    lowering: Lowering,
+    node: Node,
+    spatial: int,
+    kernel: str,
+    fields: Mapping[str, Any],
+    window: Mapping[str, Pair] | None = None,
+    indices: bool = False,
 ) -> None:
-    x = lowering.read(node.tensor("self"))
-    y = lowering.define(node.output, image=True)
-    out = y
+    """One dispatch. The padding of channels is pooled along where that gives zeros, else filled."""
+    form = ImageForm.of(node.tensor("self"), spatial)
+    x = form.view(lowering.read(node.tensor("self")))
+    results = [form.define(lowering, v) for v in node.outputs[: 2 if indices else 1]]
+    y = results[0]
+    zero_stays = not indices and (window is None or not _has_empty_window(window, x, y))
     if zero_stays and y.pad is not None and x.pad is not None and x.pad[0] == 1:
         whole = x.padded()
         if whole.shape[1] == y.pad[1]:
             x, y = whole, y.padded()
-    lowering.dispatch(kernel, node, fields, {"x": x, "y": y})
-    if out.pad is not None and y.shape[1] == out.shape[1]:
-        lowering.zero_padding(out, node, f"{'+'.join(node.origins)}.padding")
+    operands: dict[str, View | None] = {"x": x, "y": y}
+    if kernel in ("max_pool2d_with_indices", "adaptive_max_pool2d"):
+        operands["index"] = results[1] if indices else None
+    lowering.dispatch(kernel, node, fields, operands)
+    if y.shape[1] == results[0].shape[1]:
+        for result in results:
+            if result.pad is not None:
+                lowering.zero_padding(result, node, f"{'+'.join(node.origins)}.padding")
 
 
-def _window_fields(node: Node) -> dict[str, int]:
-    window = _window(node.args)
+def _window_fields(window: Mapping[str, Pair]) -> dict[str, int]:
     fields = {}
     for field, name in (("k", "kernel"), ("stride_", "stride"), ("pad_", "padding")):
         fields[f"{field}h"], fields[f"{field}w"] = window[name]
     return fields
 
 
-def _lower_max(lowering: Lowering, node: Node) -> None:
-    dilation = _window(node.args)["dilation"]
-    fields = {**_window_fields(node), "dilation_h": dilation[0], "dilation_w": dilation[1]}
-    _emit(lowering, node, "max_pool2d", fields, zero_stays=not _has_empty_window(node))
-
-
-def _lower_avg(lowering: Lowering, node: Node) -> None:
-    fields = {
-        **_window_fields(node),
-        "count_include_pad": int(bool(node.args["count_include_pad"])),
-        "divisor_override": node.args["divisor_override"] or 0,
-    }
-    _emit(lowering, node, "avg_pool2d", fields, zero_stays=not _has_empty_window(node))
-
-
-def _check_adaptive(node: Node) -> str | None:
-    x = node.tensor("self")
-    require(x.rank == 4, f"the input must be a 4-D batch of images, got {list(x.shape)}")
-    require(min(x.shape[2:]) >= 1, f"the image is empty: {list(x.shape)}")
-    require(x.dtype == node.output.dtype, f"the result must be {x.dtype}")
-    size = node.args["output_size"]
-    given = list(size) if isinstance(size, (list, tuple)) else [size]
-    require(len(given) in (1, 2), f"output_size must have one or two values, got {given}")
-    given = [given[0], given[-1]]
-    sides = [
-        n if s is None else integer(s, "output_size")
-        for n, s in zip(x.shape[2:], given, strict=True)
-    ]
-    require(min(sides) >= 0, f"output_size must not be negative, got {sides}")
-    same_shape(node, (*x.shape[:2], *sides))
-    return None
-
-
-def _lower_adaptive_avg(lowering: Lowering, node: Node) -> None:
-    _emit(lowering, node, "adaptive_avg_pool2d", {})
-
-
-def _check_adaptive_max(node: Node) -> str | None:
-    _check_adaptive(node)
-    sides = tuple(zip(node.tensor("self").shape[2:], node.output.shape[2:], strict=True))
-    require(
-        all(o >= 1 and n % o == 0 for n, o in sides),
-        "adaptive max pooling needs an image that the output size divides, got "
-        f"{list(node.tensor('self').shape[2:])} and {list(node.output.shape[2:])}",
+def _reads_indices(lowering: Lowering, node: Node) -> bool:
+    """Whether anything reads the places of the maxima."""
+    indices = node.outputs[1:]
+    readers = (value for reader in lowering.graph.nodes for value in reader.inputs())
+    return bool(indices) and any(
+        value is indices[0] for value in (*lowering.graph.outputs, *readers)
     )
-    return None
 
 
-def _lower_adaptive_max(lowering: Lowering, node: Node) -> None:
-    (h, oh), (w, ow) = zip(node.tensor("self").shape[2:], node.output.shape[2:], strict=True)
-    fields = {"kh": h // oh, "kw": w // ow, "stride_h": h // oh, "stride_w": w // ow}
-    fields |= {"pad_h": 0, "pad_w": 0, "dilation_h": 1, "dilation_w": 1}
-    _emit(lowering, node, "max_pool2d", fields)
+def _lower_max(spatial: int) -> Callable[[Lowering, Node], None]:
+    def lower(lowering: Lowering, node: Node) -> None:
+        window = _window(node.args, spatial)
+        dilation = window["dilation"]
+        fields = {**_window_fields(window), "dilation_h": dilation[0], "dilation_w": dilation[1]}
+        if _reads_indices(lowering, node):
+            _emit(lowering, node, spatial, "max_pool2d_with_indices", fields, indices=True)
+        else:
+            _emit(lowering, node, spatial, "max_pool2d", fields, window)
+
+    return lower
+
+
+def _lower_avg(spatial: int) -> Callable[[Lowering, Node], None]:
+    def lower(lowering: Lowering, node: Node) -> None:
+        window = _window(node.args, spatial)
+        fields = {
+            **_window_fields(window),
+            "count_include_pad": int(bool(node.args["count_include_pad"])),
+            "divisor_override": node.args.get("divisor_override") or 0,
+        }
+        _emit(lowering, node, spatial, "avg_pool2d", fields, window)
+
+    return lower
+
+
+def _check_adaptive(spatial: int) -> Callable[[Node], str | None]:
+    def check(node: Node) -> str | None:
+        form = _check_images(node, spatial)
+        sizes = form.images(node.tensor("self").shape)[2:]
+        size = node.args["output_size"]
+        given = list(size) if isinstance(size, (list, tuple)) else [size]
+        require(len(given) in (1, spatial), f"output_size must have {spatial} values, got {given}")
+        asked = [1, given[0]] if spatial == 1 else [given[0], given[-1]]
+        rows, columns = (
+            n if s is None else integer(s, "output_size") for n, s in zip(sizes, asked, strict=True)
+        )
+        require(min(rows, columns) >= 0, f"output_size must not be negative, got {[rows, columns]}")
+        _same_shapes(node, form, (rows, columns))
+        return None
+
+    return check
+
+
+def _lower_adaptive_avg(spatial: int) -> Callable[[Lowering, Node], None]:
+    def lower(lowering: Lowering, node: Node) -> None:
+        _emit(lowering, node, spatial, "adaptive_avg_pool2d", {})
+
+    return lower
+
+
+def _lower_adaptive_max(spatial: int) -> Callable[[Lowering, Node], None]:
+    def lower(lowering: Lowering, node: Node) -> None:
+        indices = _reads_indices(lowering, node)
+        _emit(lowering, node, spatial, "adaptive_max_pool2d", {}, indices=indices)
+
+    return lower
 
 
 _MAX = "self:T, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False"
-_AVG = (
-    "self:T, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, "
-    "divisor_override=None"
-)
+_AVG = "self:T, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True"
+_ADAPTIVE = "self:T, output_size"
+
+
+def _windowed(
+    name: str,
+    spatial: int,
+    signature: str,
+    lower: Callable[[int], Callable[[Lowering, Node], None]],
+    dtypes: frozenset[str] = FLOATS,
+) -> OpRecord:
+    return OpRecord(
+        f"aten.{name}.default",
+        signature,
+        lower=lower(spatial),
+        check_attrs=_check_window(spatial),
+        check=_check_pool(spatial),
+        dtypes=dtypes,
+    )
+
+
+def _adaptive(
+    name: str,
+    spatial: int,
+    lower: Callable[[int], Callable[[Lowering, Node], None]],
+    dtypes: frozenset[str] = FLOATS,
+) -> OpRecord:
+    return OpRecord(
+        f"aten.{name}.default",
+        _ADAPTIVE,
+        lower=lower(spatial),
+        check=_check_adaptive(spatial),
+        dtypes=dtypes,
+    )
+
+
 RECORDS = (
-    OpRecord(
-        "aten.max_pool2d.default",
-        _MAX,
-        lower=_lower_max,
-        check_attrs=_check_window,
-        check=_check_pool,
-    ),
-    OpRecord(
-        "aten.max_pool2d_with_indices.default",
-        _MAX,
-        lower=_lower_max,
-        check_attrs=_check_window,
-        check=_check_pool,
-        single_output=True,
-    ),
-    OpRecord(
-        "aten.avg_pool2d.default",
-        _AVG,
-        lower=_lower_avg,
-        check_attrs=_check_window,
-        check=_check_pool,
-    ),
-    OpRecord(
-        "aten.adaptive_avg_pool2d.default",
-        "self:T, output_size",
-        lower=_lower_adaptive_avg,
-        check=_check_adaptive,
-    ),
-    OpRecord(
-        "aten._adaptive_avg_pool2d.default",
-        "self:T, output_size",
-        lower=_lower_adaptive_avg,
-        check=_check_adaptive,
-    ),
-    OpRecord(
-        "aten.adaptive_max_pool2d.default",
-        "self:T, output_size",
-        lower=_lower_adaptive_max,
-        check=_check_adaptive_max,
-        single_output=True,
-    ),
+    _windowed("max_pool1d", 1, _MAX, _lower_max),
+    _windowed("max_pool1d_with_indices", 1, _MAX, _lower_max, _WITH_INDICES),
+    _windowed("max_pool2d", 2, _MAX, _lower_max),
+    _windowed("max_pool2d_with_indices", 2, _MAX, _lower_max, _WITH_INDICES),
+    _windowed("avg_pool1d", 1, _AVG, _lower_avg),
+    _windowed("avg_pool2d", 2, f"{_AVG}, divisor_override=None", _lower_avg),
+    _adaptive("adaptive_avg_pool1d", 1, _lower_adaptive_avg),
+    _adaptive("adaptive_avg_pool2d", 2, _lower_adaptive_avg),
+    _adaptive("_adaptive_avg_pool2d", 2, _lower_adaptive_avg),
+    _adaptive("adaptive_max_pool1d", 1, _lower_adaptive_max, _WITH_INDICES),
+    _adaptive("adaptive_max_pool2d", 2, _lower_adaptive_max, _WITH_INDICES),
 )
