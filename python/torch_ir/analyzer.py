@@ -12,13 +12,14 @@ import torch
 from torch.export import ExportedProgram
 from torch.export.graph_signature import (
     ConstantArgument,
+    CustomObjArgument,
     InputKind,
     OutputKind,
     TensorArgument,
 )
-from torch.fx import GraphModule
 
 from .binding import split_arguments
+from .control_flow import batched
 from .errors import ConversionError
 from .inline import FlatCall, GraphFlattener, tensor_meta
 from .ir import GETITEM, TensorMeta
@@ -74,7 +75,7 @@ class GraphAnalyzer:
                 f"expected a torch.export.ExportedProgram, found {type(exported).__name__}; call "
                 "export_model first"
             )
-        self._exported = _batched(exported)
+        self._exported = batched(exported)
         self._constants: dict[str, torch.Tensor] = {}
 
     def get_graph_inputs(self) -> list[TensorMeta]:
@@ -139,6 +140,24 @@ class GraphAnalyzer:
                     tied[target] = earlier
         return tied
 
+    def get_overlapping(self) -> dict[str, list[str]]:
+        """Return placeholder -> the others that lie in the same memory without being the same
+        tensor, such as a buffer that is a view of another one.
+        """
+        values = {**self._exported.constants, **self._exported.state_dict}
+        groups: dict[int, dict[str, int]] = {}
+        for name, target in self.get_weight_name_mapping().items():
+            value = values.get(target)
+            if isinstance(value, torch.Tensor) and value.layout is torch.strided:
+                memory = groups.setdefault(value.untyped_storage()._cdata, {})
+                memory[name] = id(value)
+        return {
+            name: [other for other in group if group[other] != identity]
+            for group in groups.values()
+            if len(set(group.values())) > 1
+            for name, identity in group.items()
+        }
+
     def get_signature(self) -> dict[str, Any] | None:
         """Return how the model is called, where that is more than a row of tensors. See `IR`."""
         specs = self._exported.graph_signature.input_specs
@@ -201,6 +220,11 @@ class GraphAnalyzer:
             if isinstance(spec.arg, TensorArgument):
                 producer = name if spec.kind is InputKind.USER_INPUT else None
                 metas[name] = tensor_meta(name, value, producer)
+            elif isinstance(spec.arg, CustomObjArgument):
+                raise ConversionError(
+                    f"input {name!r} is a {spec.arg.class_fqn}; only tensors and plain Python "
+                    "values can be passed, so keep the object in the model"
+                )
             elif not isinstance(spec.arg, ConstantArgument):
                 raise ConversionError(
                     f"input {name!r} is a dynamic {type(spec.arg).__name__} ({value}); only static "
@@ -264,19 +288,6 @@ class GraphAnalyzer:
             return tensor_meta(unique, value)
 
         return add
-
-
-def _batched(exported: ExportedProgram) -> ExportedProgram:
-    """Return a program in which the operators inside a `torch.vmap` are batched ones.
-
-    The export records them for a single element, between calls that open and close the batch.
-    """
-    for module in exported.graph_module.modules():
-        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
-            if getattr(node.target, "__module__", "") == "torch._functorch.predispatch":
-                batched: ExportedProgram = exported.run_decompositions({})
-                return batched
-    return exported
 
 
 def _plain(tensor: TensorMeta) -> TensorMeta:

@@ -1,7 +1,8 @@
 """Flattens the control flow that torch.export keeps as sub-graphs, where its extent is static.
 
 `torch.cond` becomes both of its branches and a choice between their results, loops over a known
-number of elements (`map`, `scan`) are unrolled. A `while_loop` has no flat form.
+number of elements (`map`, `scan`) are unrolled, a `torch.vmap` becomes batched operators. A
+`while_loop` has no flat form.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.export import ExportedProgram
 from torch.fx import GraphModule, Node
 
 from .errors import ConversionError
@@ -19,9 +21,28 @@ if TYPE_CHECKING:
     from .autocast import AutocastRegion
     from .inline import GraphFlattener
 
-__all__ = ["flatten_control_flow"]
+__all__ = ["batched", "flatten_control_flow"]
 
 _ATEN = torch.ops.aten
+
+
+def batched(exported: ExportedProgram) -> ExportedProgram:
+    """Return a program in which the operators inside a `torch.vmap` are batched ones.
+
+    The export records them for a single element, between calls that open and close the batch.
+    """
+    for module in exported.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, GraphModule) else ():
+            if getattr(node.target, "__module__", "") == "torch._functorch.predispatch":
+                try:
+                    result: ExportedProgram = exported.run_decompositions({})
+                except Exception as error:
+                    raise ConversionError(
+                        f"node {node.name!r}: a function transform of torch.func cannot be "
+                        f"flattened ({str(error).strip().splitlines()[0]}); only torch.vmap can"
+                    ) from error
+                return result
+    return exported
 
 
 def flatten_control_flow(

@@ -51,8 +51,16 @@ class IRConverter:
             tied_weights=analyzer.get_tied_weights(),
             signature=analyzer.get_signature(),
         )
-        for node, written in placeholders_written(ir, make_plan(ir, allow_unknown=True)).items():
-            ir.nodes[node].attrs[MUTATES] = sorted(written)
+        overlapping = analyzer.get_overlapping()
+        for index, written in placeholders_written(ir, make_plan(ir, allow_unknown=True)).items():
+            node = ir.nodes[index]
+            node.attrs[MUTATES] = sorted(written)
+            for name in overlapping.keys() & written:
+                raise ConversionError(
+                    f"node {node.name!r} writes to {name!r}, which shares its memory with "
+                    f"{overlapping[name]}; in an IR weights and buffers are separate tensors, so "
+                    "take the view inside forward"
+                )
         return ir
 
     def _convert_node(self, info: NodeInfo) -> IRNode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 from typing import Any
 
@@ -117,3 +118,24 @@ def test_vmap_becomes_batched_operators() -> None:
     ir = check_model(randomize(Batched()), (torch.randn(3, 4), torch.randn(4, 3)))
     assert all(op.startswith(("aten.", "<built-in")) for op in ops_of(ir))
     assert any(node.attrs.get("_mutates") == ["b_calls"] for node in ir.nodes)
+
+
+def test_other_transforms_are_refused() -> None:
+    class Gradient(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.func.grad(lambda t: (t**3).sum())(x)
+
+    with pytest.raises(ConversionError, match=r"torch\.func cannot be flattened"):
+        extract_ir(Gradient().eval(), torch.randn(3))
+
+
+def test_an_object_as_an_input_is_refused() -> None:
+    class Kind(enum.Enum):
+        SUM = 1
+
+    class Model(nn.Module):
+        def forward(self, x: torch.Tensor, kind: Kind) -> torch.Tensor:
+            return x * kind.value
+
+    with pytest.raises(ConversionError, match=r"input 'kind' is a enum\.Enum; only tensors"):
+        extract_ir(Model().eval(), (torch.randn(3), Kind.SUM))

@@ -10,7 +10,13 @@ from torch import nn
 
 from tests.torch_ir.models import randomize
 from tests.torch_ir.support import assert_same, check_model, ops_of
-from torch_ir import IRExecutor, extract_ir, register_executor, unregister_op
+from torch_ir import (
+    ConversionError,
+    IRExecutor,
+    extract_ir,
+    register_executor,
+    unregister_op,
+)
 
 
 class Fn(nn.Module):
@@ -556,3 +562,24 @@ def test_an_operator_that_looks_like_a_copy_writes_through() -> None:
     x = torch.ones(3, 4)
     IRExecutor(ir).execute(x)
     assert_same(x, torch.ones(3, 4))
+
+
+class Overlapping(nn.Module):
+    """Two buffers in one memory."""
+
+    def __init__(self, write: bool) -> None:
+        super().__init__()
+        self.write = write
+        self.register_buffer("whole", torch.zeros(3))
+        self.register_buffer("column", self.whole.view(3, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        total = self.whole.add_(x) if self.write else self.whole + x
+        return self.column.sum() + total
+
+
+def test_a_write_to_one_of_two_overlapping_buffers_is_refused() -> None:
+    """The other one would keep its old values."""
+    check_model(Overlapping(write=False).eval(), torch.ones(3))
+    with pytest.raises(ConversionError, match=r"'add_' writes to 'b_\w+', which shares its memory"):
+        extract_ir(Overlapping(write=True).eval(), torch.ones(3))
