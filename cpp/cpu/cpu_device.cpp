@@ -24,7 +24,9 @@ Factory factory_of(std::uint32_t kernel) {
 }  // namespace
 
 CpuDevice::CpuDevice()
-    : isa_(active_isa()), context_{.pool = ThreadPool::shared(), .tiles = tile_kernels(isa_)} {}
+    : isa_(active_isa()),
+      context_{
+          .pool = ThreadPool::shared(), .tiles = tile_kernels(isa_), .rows = row_kernels(isa_)} {}
 
 std::string CpuDevice::name() const {
   const int threads = context_.pool.threads();

@@ -5,6 +5,7 @@
 
 #include "cpu/kernels/dtype.hpp"
 #include "cpu/kernels/thread_pool.hpp"
+#include "cpu/row_kernels.hpp"
 #include "cpu/tile_kernels.hpp"
 #include "runtime/host_device.hpp"
 #include "runtime/kernel_params.hpp"
@@ -15,6 +16,7 @@ namespace npu::cpu {
 struct CpuContext {
   ThreadPool& pool;
   const TileKernels& tiles;
+  const RowKernels& rows;
 };
 
 // Each makes a verified dispatch of its kernel ready. The dispatch's views need not outlive the

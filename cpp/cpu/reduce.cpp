@@ -1,192 +1,307 @@
-// The reduce kernel: along contiguous values, or for many outputs side by side.
+// The reduce kernel: floating values in float32, along contiguous values or for many outputs side
+// by side; integers and counts exactly in int64.
 #include <algorithm>
-#include <array>
+#include <cmath>
 #include <cstdint>
 #include <cstdlib>
+#include <limits>
 #include <utility>
 
 #include "cpu/host_kernels.hpp"
+#include "cpu/row_fold.hpp"
+#include "cpu/row_space.hpp"
 
 namespace npu::cpu {
 namespace {
 
-// Values converted and combined at a time; both runs stay in the L1 cache.
-constexpr std::int64_t kChunk = 2048;
-// Outputs computed side by side.
-constexpr std::int64_t kLanes = 256;
-// Additions in one float32 chain before the partial sum joins the total.
-constexpr std::int64_t kChain = 256;
-constexpr std::int64_t kTaskElements = 1 << 14;
-constexpr std::int64_t kTasksPerThread = 8;
-
-struct Axis {
-  std::int64_t extent, x_stride, y_stride;
-};
+// Elements of a row that are worth a thread of their own.
+constexpr std::int64_t kPartElements = 1 << 15;
+// Values of an integer run at a time.
+constexpr std::int64_t kRun = 1024;
 
 std::uint32_t* bits(float* x) { return reinterpret_cast<std::uint32_t*>(x); }
 
-class ReduceKernel final : public HostKernel {
+bool is_floating(std::uint32_t dtype) {
+  return dtype == NPU_DTYPE_F32 || dtype == NPU_DTYPE_F16 || dtype == NPU_DTYPE_BF16 ||
+         dtype == NPU_DTYPE_F64;
+}
+
+bool counts(std::uint32_t op) {
+  return op == NPU_REDUCE_ANY || op == NPU_REDUCE_ALL || op == NPU_REDUCE_COUNT_NONZERO;
+}
+
+bool combines(std::uint32_t op) {
+  return op == NPU_REDUCE_SUM || op == NPU_REDUCE_MAX || op == NPU_REDUCE_MIN ||
+         op == NPU_REDUCE_PROD;
+}
+
+class FloatReduce final : public HostKernel {
  public:
-  ReduceKernel(const DispatchInfo& dispatch, const CpuContext& context)
-      : pool_(context.pool), tiles_(context.tiles) {
+  FloatReduce(const DispatchInfo& dispatch, const CpuContext& context)
+      : pool_(context.pool), tiles_(context.tiles), space_(dispatch, 3) {
     const auto& p = dispatch.params_as<ReduceParams>();
-    kept_ = {Axis{p.x_a, p.x_sa, p.y_sa}, Axis{p.x_b, p.x_sb, p.y_sb}, Axis{p.x_c, p.x_sc, p.y_sc}};
-    outer_ = {p.x_k, p.x_sk, 0};
-    inner_ = {p.x_l, p.x_sl, 0};
-    count_ = outer_.extent * inner_.extent;
-    mean_ = p.op == NPU_REDUCE_MEAN;
-    combine_ = combine_of(p.op);
-    load_ = tiles_.load[dispatch.operands[0].dtype];
-    store_ = tiles_.store[dispatch.operands[1].dtype];
-    size_ = static_cast<std::int64_t>(schema::dtype_size(dispatch.operands[0].dtype));
-    merge_reduced();
-    read_in_place_ = dispatch.operands[0].dtype == NPU_DTYPE_F32 && inner_.x_stride == 1;
-    side_by_side_ = choose_side_by_side();
-    lanes_ = side_by_side_ ? std::min(kept_[2].extent, kLanes) : 1;
-    blocks_ = ceil_div(kept_[2].extent, lanes_);
-    units_ = kept_[0].extent * kept_[1].extent * blocks_;
-    units_per_task_ =
-        std::max({std::int64_t{1}, kTaskElements / std::max<std::int64_t>(1, count_ * lanes_),
-                  ceil_div(units_, kTasksPerThread * pool_.threads())});
+    op_ = p.op;
+    choose_map();
+    const std::uint32_t dtype = dispatch.operands[0].dtype;
+    size_ = static_cast<std::int64_t>(schema::dtype_size(dtype));
+    fold_ =
+        RowFold(context, dtype, context.rows.load_float[dtype], {p.x_k, p.x_sk}, {p.x_l, p.x_sl});
+    store_ = context.rows.store_float[dispatch.operands[1].dtype];
+    const int threads = pool_.threads();
+    side_by_side_ = !fold_.dense() && space_.choose_lanes(1u, RowFold::kLanes, threads);
+    space_.plan(threads, fold_.count());
+    // Few but long rows are cut into parts, one or more for each thread.
+    const std::int64_t work = fold_.count() * space_.lanes();
+    if (map_ != Map::kExp && space_.units() < threads && work >= 2 * kPartElements) {
+      parts_ = std::min<std::int64_t>(work / kPartElements, 2 * ceil_div(threads, space_.units()));
+    }
   }
 
   std::size_t scratch_bytes() const override {
-    return static_cast<std::size_t>(kWorkerFloats * pool_.threads()) * sizeof(float);
+    const std::int64_t partial = parts_ == 1 ? 0 : space_.units() * parts_ * RowFold::kLanes;
+    return static_cast<std::size_t>(worker_floats() * pool_.threads() + partial) * sizeof(float);
   }
 
   void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
            std::byte* scratch) const override {
-    const auto task = [&](std::int64_t index, int worker) {
-      float* buffer = reinterpret_cast<float*>(scratch) + worker * kWorkerFloats;
-      const std::int64_t end = std::min((index + 1) * units_per_task_, units_);
-      for (std::int64_t unit = index * units_per_task_; unit < end; ++unit) {
-        run_unit(unit, operands[0], operands[1], buffer);
+    float* buffers = reinterpret_cast<float*>(scratch);
+    if (parts_ == 1) {
+      space_.run(pool_, operands,
+                 [&](const RowSpace::Pointers& at, std::int64_t lanes, int worker) {
+                   float* buffer = buffers + worker * worker_floats();
+                   float* total = buffer + RowFold::kScratch;
+                   fold(fold_, at[0], lanes, total, buffer);
+                   finish(at[1], lanes, total);
+                 });
+      return;
+    }
+    float* partial = buffers + pool_.threads() * worker_floats();
+    pool_.parallel_for(space_.units() * parts_, [&](std::int64_t task, int worker) {
+      std::int64_t lanes = 1, start = 0;
+      const RowSpace::Pointers at = space_.at(task / parts_, operands, &lanes);
+      const RowFold part = fold_.part(task % parts_, parts_, &start);
+      fold(part, at[0] + start * size_, lanes, partial + task * RowFold::kLanes,
+           buffers + worker * worker_floats());
+    });
+    for (std::int64_t unit = 0; unit < space_.units(); ++unit) {
+      std::int64_t lanes = 1;
+      const RowSpace::Pointers at = space_.at(unit, operands, &lanes);
+      float* total = partial + unit * parts_ * RowFold::kLanes;
+      for (std::int64_t k = 1; k < parts_; ++k) {
+        tiles_.accumulate[static_cast<std::size_t>(combine_)](total, total + k * RowFold::kLanes,
+                                                              lanes);
       }
-    };
-    pool_.parallel_for(ceil_div(units_, units_per_task_), task);
+      finish(at[1], lanes, total);
+    }
   }
 
  private:
-  static constexpr std::int64_t kWorkerFloats = kChunk;
-  static_assert(kWorkerFloats >= 3 * kLanes);
+  // Scratch of a fold, then totals and shifts.
+  static constexpr std::int64_t worker_floats() { return RowFold::kScratch + 2 * RowFold::kLanes; }
 
-  static Combine combine_of(std::uint32_t op) {
-    switch (op) {
+  void choose_map() {
+    switch (op_) {
       case NPU_REDUCE_MAX:
-        return Combine::kMax;
+        combine_ = Combine::kMax;
+        break;
       case NPU_REDUCE_MIN:
-        return Combine::kMin;
+        combine_ = Combine::kMin;
+        break;
       case NPU_REDUCE_PROD:
-        return Combine::kProd;
+        combine_ = Combine::kProd;
+        break;
+      case NPU_REDUCE_NORM_0:
+        map_ = Map::kNonzero;
+        break;
+      case NPU_REDUCE_NORM_1:
+        map_ = Map::kAbsolute;
+        break;
+      case NPU_REDUCE_NORM_2:
+        map_ = Map::kSquare;
+        break;
+      case NPU_REDUCE_NORM_INF:
+        combine_ = Combine::kMax;
+        map_ = Map::kAbsolute;
+        break;
+      case NPU_REDUCE_NORM_NEG_INF:
+        combine_ = Combine::kMin;
+        map_ = Map::kAbsolute;
+        break;
+      case NPU_REDUCE_LOGSUMEXP:
+        map_ = Map::kExp;
+        break;
       default:
-        return Combine::kSum;
+        break;
     }
   }
 
-  // One reduced axis where the two lie behind each other; otherwise the denser one inside.
-  void merge_reduced() {
-    const bool outer_is_denser =
-        inner_.extent == 1 ||
-        (outer_.extent != 1 && std::abs(outer_.x_stride) < std::abs(inner_.x_stride));
-    if (outer_is_denser) std::swap(outer_, inner_);
-    if (outer_.extent == 1 || outer_.x_stride == inner_.extent * inner_.x_stride) {
-      inner_.extent *= outer_.extent;
-      outer_.extent = 1;
-    }
-  }
-
-  // With the reduced axis strided, a contiguous axis of x that is kept serves as lanes, as the last
-  // one.
-  bool choose_side_by_side() {
-    if (count_ <= 1 || inner_.x_stride == 1) return false;
-    for (Axis& axis : kept_) {
-      if (axis.extent >= 8 && axis.x_stride == 1) {
-        std::swap(axis, kept_[2]);
-        return true;
-      }
-    }
-    return false;
-  }
-
-  void run_unit(std::int64_t unit, const std::byte* x, std::byte* y, float* buffer) const {
-    const std::int64_t c = unit % blocks_ * lanes_;
-    const std::int64_t b = unit / blocks_ % kept_[1].extent;
-    const std::int64_t a = unit / blocks_ / kept_[1].extent;
-    x += (a * kept_[0].x_stride + b * kept_[1].x_stride + c * kept_[2].x_stride) * size_;
-    y += (a * kept_[0].y_stride + b * kept_[1].y_stride + c * kept_[2].y_stride) * size_;
+  void fold(const RowFold& fold, const std::byte* x, std::int64_t lanes, float* total,
+            float* buffer) const {
+    float* shift = total + RowFold::kLanes;  // used by logsumexp alone, which has no parts
+    const bool exp = map_ == Map::kExp;
     if (side_by_side_) {
-      run_lanes(x, y, std::min(lanes_, kept_[2].extent - c), buffer);
+      if (exp) fold.lanes(x, lanes, Combine::kMax, Map::kValue, nullptr, shift, buffer);
+      fold.lanes(x, lanes, combine_, map_, exp ? shift : nullptr, total, buffer);
     } else {
-      run_row(x, y, buffer);
+      if (exp) {
+        *shift = static_cast<float>(fold.row(x, Combine::kMax, Map::kValue, 0.0f, buffer));
+      }
+      const double result = fold.row(x, combine_, map_, exp ? *shift : 0.0f, buffer);
+      *total = static_cast<float>(result);
+      if (op_ == NPU_REDUCE_MEAN && parts_ == 1) {
+        *total = static_cast<float>(result / static_cast<double>(fold_.count()));
+      }
+    }
+    if (exp) {
+      for (std::int64_t i = 0; i < lanes; ++i) {
+        total[i] = std::isinf(shift[i]) ? shift[i] : std::log(total[i]) + shift[i];
+      }
     }
   }
 
-  void run_row(const std::byte* x, std::byte* y, float* values) const {
-    const auto fold = tiles_.fold[static_cast<std::size_t>(combine_)];
-    double sum = 0.0;
-    float other[2] = {identity(combine_), 0.0f};
-    for (std::int64_t k = 0; k < outer_.extent; ++k) {
-      for (std::int64_t l = 0; l < inner_.extent; l += kChunk) {
-        const std::int64_t n = std::min(kChunk, inner_.extent - l);
-        const std::byte* from = x + (k * outer_.x_stride + l * inner_.x_stride) * size_;
-        if (!read_in_place_) load_(bits(values), from, inner_.x_stride, n);
-        const float part = fold(read_in_place_ ? reinterpret_cast<const float*>(from) : values, n);
-        if (combine_ == Combine::kSum) {
-          sum += static_cast<double>(part);
-        } else {
-          other[1] = part;
-          other[0] = fold(other, 2);
-        }
-      }
+  void finish(std::byte* y, std::int64_t lanes, float* total) const {
+    if (op_ == NPU_REDUCE_MEAN && (side_by_side_ || parts_ > 1)) {
+      const float count = static_cast<float>(fold_.count());
+      for (std::int64_t i = 0; i < lanes; ++i) total[i] /= count;
     }
-    float result = other[0];
-    if (combine_ == Combine::kSum) {
-      result = static_cast<float>(mean_ ? sum / static_cast<double>(count_) : sum);
+    if (op_ == NPU_REDUCE_NORM_2) {
+      for (std::int64_t i = 0; i < lanes; ++i) total[i] = std::sqrt(total[i]);
     }
-    store_(y, bits(&result), 1, 1);
-  }
-
-  void run_lanes(const std::byte* x, std::byte* y, std::int64_t n, float* buffer) const {
-    const auto accumulate = tiles_.accumulate[static_cast<std::size_t>(combine_)];
-    float* values = buffer;
-    float* partial = buffer + kLanes;
-    float* total = buffer + 2 * kLanes;
-    std::fill_n(total, n, identity(combine_));
-    for (std::int64_t k = 0; k < outer_.extent; ++k) {
-      for (std::int64_t l = 0; l < inner_.extent; l += kChain) {
-        std::fill_n(partial, n, identity(combine_));
-        for (std::int64_t i = l; i < std::min(l + kChain, inner_.extent); ++i) {
-          load_(bits(values), x + (k * outer_.x_stride + i * inner_.x_stride) * size_, 1, n);
-          accumulate(partial, values, n);
-        }
-        accumulate(total, partial, n);
-      }
-    }
-    if (mean_) {
-      for (std::int64_t i = 0; i < n; ++i) total[i] /= static_cast<float>(count_);
-    }
-    store_(y, bits(total), kept_[2].y_stride, n);
+    store_(y, bits(total), space_.lane_stride(1), lanes);
   }
 
   ThreadPool& pool_;
   const TileKernels& tiles_;
-  std::array<Axis, 3> kept_{};
-  Axis outer_{}, inner_{};  // the reduced axes
-  std::int64_t count_ = 0;
-  bool mean_ = false;
-  bool side_by_side_ = false;
-  bool read_in_place_ = false;  // rows of contiguous float32
+  RowSpace space_;
+  RowFold fold_;
+  std::uint32_t op_ = NPU_REDUCE_SUM;
   Combine combine_ = Combine::kSum;
-  RunLoad load_ = nullptr;
+  Map map_ = Map::kValue;
+  bool side_by_side_ = false;
   RunStore store_ = nullptr;
   std::int64_t size_ = 0;
-  std::int64_t lanes_ = 1, blocks_ = 1, units_ = 0, units_per_task_ = 1;
+  std::int64_t parts_ = 1;
+};
+
+class ExactReduce final : public HostKernel {
+ public:
+  ExactReduce(const DispatchInfo& dispatch, const CpuContext& context)
+      : pool_(context.pool), space_(dispatch, 3) {
+    const auto& p = dispatch.params_as<ReduceParams>();
+    op_ = p.op;
+    const std::uint32_t dtype = dispatch.operands[0].dtype;
+    size_ = static_cast<std::int64_t>(schema::dtype_size(dtype));
+    outer_ = {p.x_k, p.x_sk};
+    inner_ = {p.x_l, p.x_sl};
+    if (inner_.extent == 1 ||
+        (outer_.extent != 1 && std::abs(outer_.stride) < std::abs(inner_.stride))) {
+      std::swap(outer_, inner_);
+    }
+    load_ = (counts(op_) ? context.rows.load_nonzero : context.rows.load64)[dtype];
+    store_ = context.rows.store64[dispatch.operands[1].dtype];
+    side_by_side_ = inner_.stride != 1 && space_.choose_lanes(1u, kRun / 2, context.pool.threads());
+    space_.plan(pool_.threads(), outer_.extent * inner_.extent);
+  }
+
+  std::size_t scratch_bytes() const override {
+    return static_cast<std::size_t>(2 * kRun * pool_.threads()) * sizeof(std::int64_t);
+  }
+
+  void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
+           std::byte* scratch) const override {
+    space_.run(pool_, operands, [&](const RowSpace::Pointers& at, std::int64_t lanes, int worker) {
+      auto* buffer = reinterpret_cast<std::int64_t*>(scratch) + worker * 2 * kRun;
+      std::int64_t* total = buffer + kRun;
+      if (side_by_side_) {
+        run_lanes(at[0], lanes, total, buffer);
+      } else {
+        *total = run_row(at[0], buffer);
+      }
+      if (op_ == NPU_REDUCE_ANY) {
+        for (std::int64_t i = 0; i < lanes; ++i) total[i] = total[i] != 0 ? 1 : 0;
+      } else if (op_ == NPU_REDUCE_ALL) {
+        const std::int64_t count = outer_.extent * inner_.extent;
+        for (std::int64_t i = 0; i < lanes; ++i) total[i] = total[i] == count ? 1 : 0;
+      }
+      store_(at[1], total, space_.lane_stride(1), lanes);
+    });
+  }
+
+ private:
+  std::int64_t identity() const {
+    if (op_ == NPU_REDUCE_MAX) return std::numeric_limits<std::int64_t>::min();
+    if (op_ == NPU_REDUCE_MIN) return std::numeric_limits<std::int64_t>::max();
+    return op_ == NPU_REDUCE_PROD ? 1 : 0;
+  }
+
+  // acc[i] = op(acc[i], x[i]); wraps.
+  void combine(std::int64_t* acc, const std::int64_t* x, std::int64_t n) const {
+    const auto wide = [](std::int64_t v) { return static_cast<std::uint64_t>(v); };
+    const auto each = [&](auto op) {
+      for (std::int64_t i = 0; i < n; ++i) acc[i] = op(acc[i], x[i]);
+    };
+    switch (op_) {
+      case NPU_REDUCE_MAX:
+        return each([](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
+      case NPU_REDUCE_MIN:
+        return each([](std::int64_t a, std::int64_t b) { return a < b ? a : b; });
+      case NPU_REDUCE_PROD:
+        return each([&](std::int64_t a, std::int64_t b) {
+          return static_cast<std::int64_t>(wide(a) * wide(b));
+        });
+      default:
+        return each([&](std::int64_t a, std::int64_t b) {
+          return static_cast<std::int64_t>(wide(a) + wide(b));
+        });
+    }
+  }
+
+  std::int64_t run_row(const std::byte* x, std::int64_t* buffer) const {
+    constexpr std::int64_t kWidth = 16;
+    std::int64_t lanes[kWidth];
+    std::fill_n(lanes, kWidth, identity());
+    for (std::int64_t k = 0; k < outer_.extent; ++k) {
+      for (std::int64_t l = 0; l < inner_.extent; l += kRun) {
+        const std::int64_t n = std::min(kRun, inner_.extent - l);
+        load_(buffer, x + (k * outer_.stride + l * inner_.stride) * size_, inner_.stride, n);
+        for (std::int64_t i = 0; i < n; i += kWidth) {
+          combine(lanes, buffer + i, std::min(kWidth, n - i));
+        }
+      }
+    }
+    for (std::int64_t i = 1; i < kWidth; ++i) combine(lanes, lanes + i, 1);
+    return lanes[0];
+  }
+
+  void run_lanes(const std::byte* x, std::int64_t lanes, std::int64_t* total,
+                 std::int64_t* buffer) const {
+    std::fill_n(total, lanes, identity());
+    for (std::int64_t k = 0; k < outer_.extent; ++k) {
+      for (std::int64_t l = 0; l < inner_.extent; ++l) {
+        load_(buffer, x + (k * outer_.stride + l * inner_.stride) * size_, 1, lanes);
+        combine(total, buffer, lanes);
+      }
+    }
+  }
+
+  ThreadPool& pool_;
+  RowSpace space_;
+  RowFold::Axis outer_, inner_;
+  std::uint32_t op_ = NPU_REDUCE_SUM;
+  std::int64_t size_ = 0;
+  bool side_by_side_ = false;
+  RunLoad64 load_ = nullptr;
+  RunStore64 store_ = nullptr;
 };
 
 }  // namespace
 
 std::unique_ptr<HostKernel> make_reduce(const DispatchInfo& dispatch, const CpuContext& context) {
-  return std::make_unique<ReduceKernel>(dispatch, context);
+  const std::uint32_t op = dispatch.params_as<ReduceParams>().op;
+  if (counts(op) || (combines(op) && !is_floating(dispatch.operands[0].dtype))) {
+    return std::make_unique<ExactReduce>(dispatch, context);
+  }
+  return std::make_unique<FloatReduce>(dispatch, context);
 }
 
 }  // namespace npu::cpu

@@ -13,6 +13,7 @@ from tests.cpu.single_dispatch import place, run_kernel
 from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal
 from tests.tolerances import tolerance
 
+FLOAT_OPS = ("sum", "mean", "max", "min", "prod")
 TYPES = pytest.mark.parametrize("short", FLOATS)
 ORDERS = pytest.mark.parametrize(
     "order", ["rows", "columns", "random-seed0", "random-seed1", "random-seed2"]
@@ -93,7 +94,7 @@ def reduce64(op: str, x: Array) -> Array:
 
 @TYPES
 @ORDERS
-@pytest.mark.parametrize("op", REDUCE_OPS)
+@pytest.mark.parametrize("op", FLOAT_OPS)
 @pytest.mark.parametrize("reduced", [(1, 1), (7, 7), (3, 700)], ids=str)
 def test_reduce(short: str, order: str, op: str, reduced: tuple[int, int]) -> None:
     rng = np.random.default_rng(seed_of(order))
@@ -113,7 +114,7 @@ def test_reduce(short: str, order: str, op: str, reduced: tuple[int, int]) -> No
 
 @TYPES
 @pytest.mark.parametrize("order", ["rows", "columns"])
-@pytest.mark.parametrize("op", REDUCE_OPS)
+@pytest.mark.parametrize("op", FLOAT_OPS)
 def test_reduce_of_nan_and_infinity(short: str, order: str, op: str) -> None:
     rng = np.random.default_rng(0)
     x = np.ones((1, 1, 12, 1, 100), FLOATS[short])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import struct
+from math import prod
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from npu_compiler.dtypes import BY_SHORT
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel, KernelRuleError
 from npu_compiler.program.schema import NONE
@@ -32,10 +34,9 @@ def program_of(kernel: Kernel, shapes: dict[str, Any], fields: dict[str, Any]) -
         if shape is None:
             continue
         kind = "output" if o.access == "write" else "input"
-        size = 4
-        for n in shape:
-            size *= n
-        tensor = b.tensor(o.name, b.buffer(o.name, kind, size), shape)
+        dtype = o.dtype if o.dtype in BY_SHORT else "f32"
+        size = BY_SHORT[dtype].size * prod(shape)
+        tensor = b.tensor(o.name, b.buffer(o.name, kind, size), shape, dtype)
         views[o.name] = b.view(tensor, shape)
         ios[kind].append((o.name, tensor))
     b.dispatch("only", kernel.name, views, fields)

@@ -4,7 +4,28 @@ from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 
 # Values of the field ``op`` of the reduce kernel; part of the .npubin format.
-REDUCE_OPS = {"sum": 0, "mean": 1, "max": 2, "min": 3, "prod": 4}
+REDUCE_OPS = {
+    "sum": 0,
+    "mean": 1,
+    "max": 2,
+    "min": 3,
+    "prod": 4,
+    "any": 5,
+    "all": 6,
+    "count_nonzero": 7,
+    "norm_0": 8,
+    "norm_1": 9,
+    "norm_2": 10,
+    "norm_inf": 11,
+    "norm_neg_inf": 12,
+    "logsumexp": 13,
+}
+ARG_OPS = {"max": 0, "min": 1}
+# Threads of a row's threadgroup.
+ROW_THREADS = 256
+ROW_LAUNCH = Launch(("x.c", "x.b", "x.a"), (ROW_THREADS, 1, 1), unit="threadgroups")
+SAME_ROWS = ("x.a == y.a", "x.b == y.b", "x.c == y.c")
+SAME_ELEMENTS = (*SAME_ROWS, "x.k == y.k")
 
 SOFTMAX = Kernel(
     id=6,
@@ -17,29 +38,101 @@ SOFTMAX = Kernel(
         Operand("y", ("a", "b", "c", "k"), access="write"),
     ),
     fields=(Field("log", "u32", "1: log-softmax"),),
-    launch=Launch(("x.c", "x.b", "x.a"), (256, 1, 1), unit="threadgroups"),
+    launch=ROW_LAUNCH,
     types={"T": FLOAT_TYPES},
-    requires=("x.a == y.a", "x.b == y.b", "x.c == y.c", "x.k == y.k", "log <= 1"),
+    requires=(*SAME_ELEMENTS, "log <= 1"),
     inplace=(("x", "y"),),
     shared=(("partial", "f32", 8),),
     flops="5 * x.a * x.b * x.c * x.k",
+)
+
+MASKED_SOFTMAX = Kernel(
+    id=16,
+    name="masked_softmax",
+    shader="softmax.metal",
+    doc="""Softmax over k of x * scale + mask, in float32. A bool mask keeps where it is true and
+    stands for 0 and -inf. A row of only -inf gives NaN, or with ``safe`` 0.""",
+    operands=(
+        Operand("x", ("a", "b", "c", "k")),
+        Operand("mask", ("a", "b", "c", "k"), dtype="any", optional=True),
+        Operand("y", ("a", "b", "c", "k"), access="write"),
+    ),
+    fields=(
+        Field("scale", "f32", "factor of x"),
+        Field("safe", "u32", "1: rows of only -inf give 0"),
+    ),
+    launch=ROW_LAUNCH,
+    types={"T": FLOAT_TYPES},
+    requires=(*SAME_ELEMENTS, *(f"mask.{d} == x.{d}" for d in "abck"), "safe <= 1"),
+    inplace=(("x", "y"),),
+    shared=(("partial", "f32", 8),),
+    flops="7 * x.a * x.b * x.c * x.k",
 )
 
 REDUCE = Kernel(
     id=7,
     name="reduce",
     shader="reduce.metal",
-    doc="""y[a, b, c] = op over (k, l) of x[a, b, c, k, l], in float32. max and min propagate NaN;
-    the mean of nothing is NaN, the sum 0, the product 1.""",
+    doc="""y[a, b, c] = op over (k, l) of x[a, b, c, k, l]: in float32 where x is floating, else
+    exact in int64 (mean, norms and logsumexp always in float32; any, all and count_nonzero count
+    what is not 0). max and min propagate NaN; the mean of nothing is NaN, the sum 0, the product
+    1.""",
     operands=(
-        Operand("x", ("a", "b", "c", "k", "l")),
-        Operand("y", ("a", "b", "c"), access="write"),
+        Operand("x", ("a", "b", "c", "k", "l"), dtype="any"),
+        Operand("y", ("a", "b", "c"), dtype="any", access="write"),
     ),
     fields=(Field("op", "u32", "which reduction, see REDUCE_OPS"),),
-    launch=Launch(("y.c", "y.b", "y.a"), (256, 1, 1), unit="threadgroups"),
-    types={"T": FLOAT_TYPES},
-    requires=("x.a == y.a", "x.b == y.b", "x.c == y.c", f"op <= {max(REDUCE_OPS.values())}"),
-    shared=(("partial", "f32", 8),),
+    launch=Launch(("y.c", "y.b", "y.a"), (ROW_THREADS, 1, 1), unit="threadgroups"),
+    types={},
+    requires=(*SAME_ROWS, f"op <= {max(REDUCE_OPS.values())}"),
+    shared=(("partial", "f32", 8), ("exact", "i64", ROW_THREADS)),
     flops="x.a * x.b * x.c * x.k * x.l",
     constants={f"REDUCE_{name.upper()}": value for name, value in REDUCE_OPS.items()},
+)
+
+VARIANCE = Kernel(
+    id=26,
+    name="variance",
+    shader="reduce.metal",
+    doc="""Over (k, l) of x[a, b, c, k, l], in float32 and around the mean: sum((x - mean)^2) /
+    max(0, count - correction), with ``root`` its square root, and the mean.""",
+    operands=(
+        Operand("x", ("a", "b", "c", "k", "l"), dtype="any"),
+        Operand("y", ("a", "b", "c"), dtype="any", access="write"),
+        Operand("mean", ("a", "b", "c"), dtype="any", access="write", optional=True),
+    ),
+    fields=(
+        Field("correction", "f32", "subtracted from the number of values"),
+        Field("root", "u32", "1: standard deviation"),
+    ),
+    launch=ROW_LAUNCH,
+    types={},
+    requires=(*SAME_ROWS, *(f"mean.{d} == x.{d}" for d in "abc"), "root <= 1"),
+    shared=(("partial", "f32", 8),),
+    flops="4 * x.a * x.b * x.c * x.k * x.l",
+)
+
+ARG_REDUCE = Kernel(
+    id=10,
+    name="arg_reduce",
+    shader="reduce.metal",
+    doc="""The largest (smallest) of x[a, b, c, k] over k and its index: the first of equal ones;
+    the first NaN wins over all others.""",
+    operands=(
+        Operand("x", ("a", "b", "c", "k"), dtype="any"),
+        Operand("y", ("a", "b", "c"), dtype="any", access="write", optional=True),
+        Operand("index", ("a", "b", "c"), dtype="i64", access="write", optional=True),
+    ),
+    fields=(Field("op", "u32", "which extreme, see ARG_OPS"),),
+    launch=ROW_LAUNCH,
+    types={},
+    requires=(
+        *SAME_ROWS,
+        *(f"index.{d} == x.{d}" for d in "abc"),
+        "x.k >= 1",
+        f"op <= {max(ARG_OPS.values())}",
+    ),
+    shared=(("keys", "i64", ROW_THREADS), ("places", "i64", ROW_THREADS)),
+    flops="x.a * x.b * x.c * x.k",
+    constants={f"ARG_{name.upper()}": value for name, value in ARG_OPS.items()},
 )

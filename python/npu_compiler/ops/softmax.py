@@ -1,68 +1,78 @@
-"""Softmax and log-softmax over one dimension."""
+"""Softmax and log-softmax over one dimension, perhaps scaled and masked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from npu_compiler.graph import Node
-from npu_compiler.ops.arguments import axis, same_shape
-from npu_compiler.ops.record import OpRecord
-from npu_compiler.view import View, merge_axes
+from npu_compiler.graph import Node, Value
+from npu_compiler.ops.arguments import axis, number, require, same_shape
+from npu_compiler.ops.record import ALL, FLOATS, OpRecord
+from npu_compiler.ops.rows import emit_rows, with_axis, zero_paddings
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
+# What the pattern of a scaled and masked softmax becomes.
+MASKED_SOFTMAX = "npu.masked_softmax.default"
 
-def _check_softmax(node: Node) -> str | None:
+
+def _check(node: Node) -> str | None:
     x = node.tensor("self")
     same_shape(node, x.shape)
     axis(node.args["dim"], x.rank)
+    for value in (x, node.output):
+        require(value.dtype in FLOATS, f"{value.name!r} must be floating, it is {value.dtype}")
     return None
 
 
-def _rows(x: View, y: View, rest: list[int], dim: int) -> tuple[View, View] | None:
-    """Both views as (a, b, c, k) with k = ``dim`` and the rest merged as strides allow."""
-    for at in range(len(rest) + 1):
-        for to in range(at, len(rest) + 1):
-            merged = merge_axes([x, y], [rest[:at], rest[at:to], rest[to:], [dim]])
-            if merged is not None:
-                return merged[0], merged[1]
-    return None
+def _check_masked(node: Node) -> str | None:
+    number(node.args["scale"], "scale")
+    x, mask = node.tensor("self"), node.args["mask"]
+    if isinstance(mask, Value):
+        tail = x.shape[x.rank - mask.rank :] if mask.rank <= x.rank else ()
+        require(
+            mask.rank <= x.rank and all(m in (1, n) for m, n in zip(mask.shape, tail, strict=True)),
+            f"the mask {list(mask.shape)} does not broadcast to {list(x.shape)}",
+        )
+        require(
+            mask.dtype in FLOATS | {"bool"},
+            f"the mask must be bool or floating, it is {mask.dtype}",
+        )
+    return _check(node)
+
+
+def _emit(lowering: Lowering, node: Node, kernel: str, fields: dict[str, Any]) -> None:
+    source = node.tensor("self")
+    x = lowering.read(source)
+    dtype = lowering.precision.storage(node.output.dtype)
+    if x.dtype != dtype:
+        x = lowering.contiguous(x, node, dtype)
+    y = lowering.define(node.output, image=lowering.is_image(source))
+    reads = {"x": with_axis(x)}
+    mask = node.args.get("mask")
+    if isinstance(mask, Value):
+        reads["mask"] = lowering.read(mask).expand(x.shape)
+    dim = axis(node.args["dim"], len(x.shape))
+    emit_rows(lowering, node, kernel, fields, [dim], reads, {"y": with_axis(y)})
+    zero_paddings(lowering, node, y)
 
 
 def _softmax(log: int) -> Callable[[Lowering, Node], None]:
-    def lower(lowering: Lowering, node: Node) -> None:
-        x = lowering.read(node.tensor("self"))
-        if x.dtype != lowering.precision.storage(node.output.dtype):
-            x = lowering.contiguous(x, node, lowering.precision.storage(node.output.dtype))
-        y = lowering.define(node.output, image=lowering.is_image(node.tensor("self")))
-        if not x.shape:
-            x, whole = x.insert(0), y.insert(0)
-        else:
-            whole = y
-        dim = axis(node.args["dim"], len(x.shape))
-        rest = [d for d in range(len(x.shape)) if d != dim]
-        rows = _rows(x, whole, rest, dim)
-        if rows is None:
-            order = [*rest, dim]
-            x = lowering.contiguous(x.permute(order), node)
-            into = lowering.temporary(f"{node.name}.rows", x.shape, x.dtype)
-            last = len(rest)
-            rows = _rows(x, into, list(range(last)), last) or (x, into)
-            lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", rows, strict=True)))
-            back = into.permute([order.index(d) for d in range(len(order))])
-            lowering.copy(back, whole, node, name=f"{node.name}.copy")
-            return
-        lowering.dispatch("softmax", node, {"log": log}, dict(zip("xy", rows, strict=True)))
-        if y.pad is not None:
-            lowering.zero_padding(y, node, f"{'+'.join(node.origins)}.padding")
+    return lambda lowering, node: _emit(lowering, node, "softmax", {"log": log})
 
-    return lower
+
+def _safe_softmax(lowering: Lowering, node: Node) -> None:
+    _emit(lowering, node, "masked_softmax", {"scale": 1.0, "safe": 1})
+
+
+def _masked_softmax(lowering: Lowering, node: Node) -> None:
+    fields = {"scale": float(node.args["scale"]), "safe": int(bool(node.args["safe"]))}
+    _emit(lowering, node, "masked_softmax", fields)
 
 
 def _record(op_type: str, signature: str, log: int) -> OpRecord:
-    return OpRecord(op_type, signature, lower=_softmax(log), check=_check_softmax)
+    return OpRecord(op_type, signature, lower=_softmax(log), check=_check)
 
 
 RECORDS = (
@@ -70,4 +80,14 @@ RECORDS = (
     _record("aten.log_softmax.int", "self:T, dim, dtype=None", 1),
     _record("aten._softmax.default", "self:T, dim, half_to_float", 0),
     _record("aten._log_softmax.default", "self:T, dim, half_to_float", 1),
+    OpRecord(
+        "aten._safe_softmax.default", "self:T, dim, dtype=None", lower=_safe_softmax, check=_check
+    ),
+    OpRecord(
+        MASKED_SOFTMAX,
+        "self:T, mask:T?, dim, scale=1.0, safe=False",
+        lower=_masked_softmax,
+        check=_check_masked,
+        dtypes=ALL,
+    ),
 )
