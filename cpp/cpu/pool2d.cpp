@@ -1,6 +1,7 @@
 // The pooling kernels, by the kernel library's functions.
 #include "cpu/host_kernels.hpp"
 #include "cpu/kernels/pool.hpp"
+#include "cpu/pool_planar.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -25,6 +26,16 @@ PoolShape windows_of(const Params& p) {
   return shape;
 }
 
+template <class Params>
+Strides4 x_strides(const Params& p) {
+  return {p.x_sn, p.x_sc, p.x_sh, p.x_sw};
+}
+
+template <class Params>
+Strides4 y_strides(const Params& p) {
+  return {p.y_sn, p.y_sc, p.y_sh, p.y_sw};
+}
+
 // Pool: (shape, dtype, x strides, y strides, x, y, thread pool) -> void.
 template <class Pool>
 class PoolKernel final : public HostKernel {
@@ -35,8 +46,8 @@ class PoolKernel final : public HostKernel {
       : threads_(context.pool),
         shape_(shape),
         dtype_(library_dtype(dispatch, kX)),
-        x_{p.x_sn, p.x_sc, p.x_sh, p.x_sw},
-        y_{p.y_sn, p.y_sc, p.y_sh, p.y_sw},
+        x_(x_strides(p)),
+        y_(y_strides(p)),
         pool_(pool) {}
 
   void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
@@ -66,6 +77,9 @@ std::unique_ptr<HostKernel> make_max_pool2d(const DispatchInfo& dispatch,
   PoolShape shape = windows_of(p);
   shape.dilation_h = p.dilation_h;
   shape.dilation_w = p.dilation_w;
+  if (is_planar(x_strides(p), shape)) {
+    return make_planar_pool(dispatch, context, shape, x_strides(p), y_strides(p), nullptr);
+  }
   return make_pool(dispatch, context, p, shape, &max_pool2d);
 }
 
@@ -76,10 +90,14 @@ std::unique_ptr<HostKernel> make_avg_pool2d(const DispatchInfo& dispatch,
                                .divisor_override = p.divisor_override,
                                .pad_bottom = p.pad_h,
                                .pad_right = p.pad_w};
-  return make_pool(dispatch, context, p, windows_of(p),
-                   [options](const PoolShape& shape, DType dtype, const Strides4& xs,
+  const PoolShape shape = windows_of(p);
+  if (is_planar(x_strides(p), shape)) {
+    return make_planar_pool(dispatch, context, shape, x_strides(p), y_strides(p), &options);
+  }
+  return make_pool(dispatch, context, p, shape,
+                   [options](const PoolShape& images, DType dtype, const Strides4& xs,
                              const Strides4& ys, const void* x, void* y, ThreadPool& threads) {
-                     avg_pool2d(shape, options, dtype, xs, ys, x, y, threads);
+                     avg_pool2d(images, options, dtype, xs, ys, x, y, threads);
                    });
 }
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import Builder
@@ -17,6 +16,7 @@ from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
 from npu_compiler.kernels.reduce import REDUCE_OPS
 from npu_compiler.ops.arguments import axis, integers, number, require, same_shape
+from npu_compiler.ops.matmul import dispatch_gemm
 from npu_compiler.ops.record import OpRecord
 from npu_compiler.view import View, merge_axes
 
@@ -120,15 +120,21 @@ def _arranged(term: _Term, groups: Sequence[Labels], sizes: Mapping[str, int]) -
     return View(term.view.storage, shape, strides, term.view.offset)
 
 
-def _matrix(lowering: Lowering, node: Node, view: View, counts: Sequence[int]) -> View:
-    """``view`` with each run of axes merged into one, copied where its strides forbid that."""
+def _merged(view: View, counts: Sequence[int]) -> View | None:
+    """``view`` with each run of axes merged into one, or None where its strides forbid that."""
     groups: list[list[int]] = []
     for count in counts:
         start = sum(len(g) for g in groups)
         groups.append(list(range(start, start + count)))
-    merged = merge_axes([view], groups) or merge_axes([lowering.contiguous(view, node)], groups)
-    require(merged is not None, f"a contiguous view of {list(view.shape)} merges along {groups}")
-    return merged[0] if merged else view
+    merged = merge_axes([view], groups)
+    return None if merged is None else merged[0]
+
+
+def _matrix(lowering: Lowering, node: Node, view: View, counts: Sequence[int]) -> View:
+    """``view`` with each run of axes merged into one, copied where its strides forbid that."""
+    merged = _merged(view, counts) or _merged(lowering.contiguous(view, node), counts)
+    require(merged is not None, f"a contiguous view of {list(view.shape)} merges by {counts}")
+    return merged or view
 
 
 def _multiply(
@@ -138,28 +144,35 @@ def _multiply(
     b: _Term,
     keep: Sequence[str],
     sizes: Mapping[str, int],
+    into: _Term | None,
 ) -> _Term:
     """The product of two terms summed over all labels that are not in ``keep``; its axes are the
-    batch, the rows (labels of ``a``), the columns (labels of ``b``).
+    batch, the rows (labels of ``a``), the columns (labels of ``b``). It is written to ``into``
+    where its strides allow that.
     """
     batch = tuple(c for c in keep if c in a.labels and c in b.labels)
     rows = tuple(c for c in keep if c in a.labels and c not in b.labels)
     columns = tuple(c for c in keep if c in b.labels and c not in a.labels)
     summed = tuple(c for c in dict.fromkeys(a.labels + b.labels) if c not in keep)
     labels = (*batch, *rows, *columns)
-    shape = [sizes[c] for c in labels]
-    out = lowering.temporary(f"{node.name}.product", shape, a.view.dtype)
+    groups = (batch, rows, columns)
+    y = None
+    if into is not None and set(into.labels) == set(labels):
+        y = _merged(_arranged(into, groups, sizes), [len(g) for g in groups])
+    if y is None or into is None:
+        shape = [sizes[c] for c in labels]
+        into = _Term(lowering.temporary(f"{node.name}.product", shape, a.view.dtype), labels)
+        y = _matrix(lowering, node, into.view, [len(g) for g in groups])
     x = _arranged(a, (batch, rows, summed), sizes)
     w = _arranged(b, (batch, columns, summed), sizes)
-    operands = {
-        "x": _matrix(lowering, node, x, (len(batch), len(rows), len(summed))),
-        "w": _matrix(lowering, node, w, (len(batch), len(columns), len(summed))),
-        "bias": None,
-        "residual": None,
-        "y": _matrix(lowering, node, out, (len(batch), len(rows), len(columns))),
-    }
-    lowering.dispatch("gemm", node, {"clamp_lo": -inf, "clamp_hi": inf}, operands)
-    return _Term(out, labels)
+    dispatch_gemm(
+        lowering,
+        node,
+        _matrix(lowering, node, x, (len(batch), len(rows), len(summed))),
+        _matrix(lowering, node, w, (len(batch), len(columns), len(summed))),
+        y,
+    )
+    return into
 
 
 def _sum(
@@ -179,16 +192,26 @@ def _sum(
     return _Term(out, kept)
 
 
-def emit_product(lowering: Lowering, node: Node, product: Product, views: Sequence[View]) -> View:
-    """The views' product, from left to right; a view in the order of the result's labels."""
+def emit_product(
+    lowering: Lowering,
+    node: Node,
+    product: Product,
+    views: Sequence[View],
+    into: View | None = None,
+) -> View:
+    """The views' product, from left to right; a view in the order of the result's labels, of
+    ``into`` where the last product could be written there.
+    """
     sizes = product_sizes(product, [v.shape for v in views])
     terms = [_term(v, labels, sizes) for v, labels in zip(views, product.operands, strict=True)]
     found = terms[0]
+    target = None if into is None else _Term(into, product.result)
     for i, term in enumerate(terms[1:], 1):
         later = {c for t in terms[i + 1 :] for c in t.labels}
         every = dict.fromkeys((*product.result, *found.labels, *term.labels))
         keep = [c for c in every if c in later or c in product.result]
-        found = _multiply(lowering, node, found, term, keep, sizes)
+        last = target if i == len(terms) - 1 else None
+        found = _multiply(lowering, node, found, term, keep, sizes, last)
     found = _sum(lowering, node, found, product.result, sizes)
     return found.view.permute([found.labels.index(c) for c in product.result])
 
@@ -306,12 +329,17 @@ def _check(describe: Describe) -> Callable[[Node], str | None]:
 def _lower(describe: Describe) -> Callable[[Lowering, Node], None]:
     def lower(lowering: Lowering, node: Node) -> None:
         product, tensors = describe(node.args)
-        view = emit_product(lowering, node, product, [lowering.read(t) for t in tensors])
-        if any(node.output is output for output in lowering.graph.outputs):
-            out = lowering.define(node.output, image=False)
-            lowering.copy(view, out, node, name=f"{'+'.join(node.origins)}.copy")
-        else:
-            lowering.alias(node.output, view)
+        views = [lowering.read(t) for t in tensors]
+        if not any(node.output is output for output in lowering.graph.outputs):
+            lowering.alias(node.output, emit_product(lowering, node, product, views))
+            return
+        out = lowering.define(node.output, image=False)
+        view = emit_product(lowering, node, product, views, out)
+        name = "+".join(node.origins)
+        if view.storage is not out.storage:
+            lowering.copy(view, out, node, name=f"{name}.copy")
+        elif out.pad is not None:
+            lowering.zero_padding(out, node, f"{name}.padding")
 
     return lower
 

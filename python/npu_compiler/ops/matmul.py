@@ -138,12 +138,31 @@ def emit_gemm(
     if merged is None:
         target = lowering.temporary(f"{node.name}.product", out.shape, out.dtype)
         merged = [_merged(target, groups)]
-    operands = {"x": x, "w": w, "bias": bias, "residual": residual, "y": merged[0]}
-    lowering.dispatch("gemm", node, clamp_fields(node), operands)
+    dispatch_gemm(lowering, node, x, w, merged[0], bias, residual)
     if target is not out:
         lowering.copy(target, out, node, name=f"{node.name}.copy")
     elif out.pad is not None:
         lowering.zero_padding(out, node, f"{'+'.join(node.origins)}.padding")
+
+
+def dispatch_gemm(
+    lowering: Lowering,
+    node: Node,
+    x: View,
+    w: View,
+    y: View,
+    bias: View | None = None,
+    residual: View | None = None,
+) -> None:
+    """One gemm y[b, m, n] = x[b, m, k] * w[b, n, k]. A single column is computed as a row: the
+    rows of x are then the matrix, which is read once where it is.
+    """
+    if y.shape[2] == 1 and y.shape[1] > 1 and x.strides[2] == 1:
+        x, w, y = w, x, y.permute((0, 2, 1))
+        residual = residual and residual.permute((0, 2, 1))
+        bias = bias and bias.expand((y.shape[2],))
+    operands = {"x": x, "w": w, "bias": bias, "residual": residual, "y": y}
+    lowering.dispatch("gemm", node, clamp_fields(node), operands)
 
 
 def _merged(view: View, groups: list[list[int]]) -> View:
