@@ -28,7 +28,7 @@ NPU_FUNC npu_f32 npu_fabs(npu_f32 v) { return npu_as_f32(npu_as_u32(v) & 0x7ffff
 
 // The error function, within 2 ulp. Up to 0.85 x + x p(x^2), beyond it 1 - exp(p(|x|)); beyond 3.95
 // the nearest float32 is 1. The polynomials are Chebyshev interpolants of erf(x)/x - 1 in x^2 over
-// [0, 0.7225] and of log(erfc(x)) over [0.85, 3.95]; tests/shaders/test_scalar_functions.py
+// [0, 0.7225] and of log(erfc(x)) over [0.85, 3.95]; tests/reference/test_reference_scalar_functions.py
 // measures the error.
 NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   const npu_f32 a = npu_fabs(x);
@@ -56,5 +56,8 @@ NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   const npu_f32 magnitude = 1.0f - npu_exp(p);
   return npu_as_f32(npu_as_u32(magnitude) | (npu_as_u32(x) & 0x80000000u));
 }
+
+#include "scalar_float.h"
+#include "scalar_trig.h"
 
 #endif  // NPU_COMMON_H_

@@ -36,6 +36,21 @@ NPU_FUNC npu_i64 npu_div_floor(npu_i64 a, npu_i64 b) {
   return b != 0 && (a < 0) != (b < 0) && npu_wrap_mul(q, b) != a ? q - 1 : q;
 }
 
+// Powers; a fraction (of a negative exponent) is 0.
+NPU_FUNC npu_i64 npu_power(npu_i64 a, npu_i64 b) {
+  npu_u64 result = 1;
+  npu_u64 factor = npu_u64(a);
+  for (npu_u64 rest = b < 0 ? 0 : npu_u64(b); rest != 0; rest >>= 1) {
+    if ((rest & 1) != 0) result *= factor;
+    factor *= factor;
+  }
+  if (b < 0) return a == 1 ? 1 : a == -1 ? 1 - 2 * (b & 1) : 0;
+  return npu_i64(result);
+}
+NPU_FUNC npu_i32 npu_power(npu_i32 a, npu_i32 b) {
+  return npu_i32(npu_power(npu_i64(a), npu_i64(b)));
+}
+
 // Towards zero; beyond the integer's range its nearest value; NaN and infinities give 0.
 NPU_FUNC npu_i32 npu_to_int(npu_f32 v) {
   const bool finite = npu_fabs(v) < NPU_INFINITY;

@@ -20,6 +20,8 @@ using npu_i16 = std::int16_t;
 
 #define NPU_SCALAR_FUNCTION [[gnu::always_inline, maybe_unused]] inline
 
+NPU_SCALAR_FUNCTION npu_u32 npu_as_u32(float a) { return std::bit_cast<npu_u32>(a); }
+NPU_SCALAR_FUNCTION float npu_as_f32(npu_u32 a) { return std::bit_cast<float>(a); }
 NPU_SCALAR_FUNCTION float npu_fabs(float a) { return vector_math::absolute(a); }
 NPU_SCALAR_FUNCTION float npu_exp(float a) { return vector_math::exp(a); }
 NPU_SCALAR_FUNCTION float npu_log(float a) { return vector_math::log(a); }
@@ -39,7 +41,10 @@ NPU_SCALAR_FUNCTION float npu_min(float a, float b) {
 
 #define NPU_FUNC NPU_SCALAR_FUNCTION
 #define NPU_INFINITY std::numeric_limits<float>::infinity()
+#define THREAD_REF(T) T&
 #include "scalar_integer.h"
+#include "scalar_trig.h"
+#undef THREAD_REF
 #undef NPU_INFINITY
 #undef NPU_FUNC
 #undef NPU_SCALAR_FUNCTION

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from npu_compiler.dtypes import FLOATING
+from npu_compiler.dtypes import DTYPES, FLOATING
 from npu_compiler.graph import Value
 from npu_compiler.kernels.scalar_ops import (
     BY_NAME,
@@ -77,13 +77,16 @@ def to_float32(value: float) -> float:
 
 class Builder:
     """Records a program. Calling it appends a scalar op: ``b("mul_f", x, 0.5)``; numbers become
-    constants, and operands of a narrower type than the op's are converted.
+    constants, and operands of a narrower type than the op's are converted. ``b("mul", x, y)`` is
+    the scalar op of the operands' widest type.
     """
 
     def __init__(self) -> None:
         self.steps: list[_Step] = []
         self.inputs: list[Handle] = []
         self._known: dict[tuple[object, ...], Register] = {}
+        # The dtype that the operator being built computes in.
+        self.dtype = "float32"
 
     def _append(self, key: tuple[object, ...], step: _Step) -> Register:
         if key not in self._known:
@@ -122,7 +125,8 @@ class Builder:
         return self(_CONVERSIONS[operand.type, kind], operand)
 
     def __call__(self, op: str, *operands: Operand) -> Register:
-        record = BY_NAME[op]
+        record = BY_NAME.get(op) or BY_NAME[f"{op}_{_widest(operands)}"]
+        op = record.name
         if len(operands) != len(record.args):
             raise TypeError(f"{op} takes {len(record.args)} operands, got {len(operands)}")
         args = tuple(self.as_type(o, t).index for o, t in zip(operands, record.args, strict=True))
@@ -144,6 +148,13 @@ class Builder:
         if step.op == "constant":
             return step.type == "i" and step.immediate in (0, 1)
         return BY_NAME[step.op].is_bool
+
+    @staticmethod
+    def is_integral(*operands: Operand) -> bool:
+        """Whether no operand is a float."""
+        return not any(
+            o.type == "f" if isinstance(o, Register) else isinstance(o, float) for o in operands
+        )
 
     def negation(self, condition: Register) -> Register:
         """Not ``condition``, for an int32 register."""
@@ -224,6 +235,23 @@ class Builder:
             code.append(_instruction(step, place[index], args))
         code.append(Instruction(STORE, 0, a=place[result.index]))
         return [word for instruction in code for word in instruction.words()], len(code)
+
+
+def number_for(value: float, dtype: str) -> float:
+    """A Python number as one of ``dtype``; integers wrap."""
+    if dtype in FLOATING:
+        return float(value)
+    if dtype == "bool":
+        return bool(value)
+    bits = 8 * DTYPES[dtype].size
+    low = 0 if dtype == "uint8" else -(1 << (bits - 1))
+    return (int(value) - low) % (1 << bits) + low
+
+
+def _widest(operands: Sequence[Operand]) -> str:
+    """The type that registers of all the operands' types convert to."""
+    types = {o.type for o in operands if isinstance(o, Register)}
+    return next((kind for kind in "fl" if kind in types), "i")
 
 
 def wrapped(value: int, kind: str) -> int:

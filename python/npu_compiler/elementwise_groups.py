@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from npu_compiler.elementwise import Builder, ProgramTooLargeError, Register
+from npu_compiler.elementwise import (
+    Builder,
+    ProgramTooLargeError,
+    Register,
+    number_for,
+    register_type,
+)
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import IRGraph, Node, Value
 from npu_compiler.ops import find_op
@@ -75,20 +80,27 @@ def build_program(nodes: list[Node]) -> tuple[Builder, Register]:
     builder = Builder()
     registers: dict[Value, Register] = {}
 
-    def operand(arg: Any) -> Any:
-        if not isinstance(arg, Value):
-            return arg
-        return registers[arg] if arg in registers else builder.load(arg)
-
     result = builder.constant(0.0)
     for node in nodes:
         record = find_op(node.op_type)
-        args: Mapping[str, Any] = {name: operand(arg) for name, arg in node.args.items()}
         if record is None or record.emit is None:
             raise TypeError(f"{node.name} is not elementwise")
+        args: dict[str, Any] = {}
+        for name, arg in node.args.items():
+            args[name] = arg
+            if isinstance(arg, Value):
+                args[name] = registers[arg] if arg in registers else builder.load(arg)
+        common = record.common_dtype(node.args)
+        builder.dtype = common or node.output.dtype
+        for name in record.promotes:
+            arg = args.get(name)
+            if isinstance(arg, Register) and common is not None:
+                args[name] = builder.result_for(arg, common)
+            elif arg is not None and common is not None:
+                args[name] = number_for(arg, common)
         result = record.emit(builder, args)
         if not isinstance(result, Register):
-            result = builder.constant(result)
+            result = builder.constant(result, register_type(node.output.dtype))
         registers[node.output] = builder.result_for(result, node.output.dtype)
     return builder, registers[nodes[-1].output]
 

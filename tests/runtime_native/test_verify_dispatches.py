@@ -158,7 +158,7 @@ DISPATCHES = [
     ),
 ]
 CODE = [
-    ("op", code(Instruction(99, 0)), "instruction 0: operation 99 is unknown"),
+    ("op", code(Instruction(250, 0)), "instruction 0: operation 250 is unknown"),
     ("absent_input", code(Instruction(LOAD, 0, a=1)), "instruction 0: input 1 is absent"),
     ("input_range", code(Instruction(LOAD, 0, a=8)), "instruction 0: input 8 is absent"),
     (

@@ -1,48 +1,37 @@
-"""Activations: elementwise formulas as PyTorch computes them (in float32)."""
+"""Activations: elementwise formulas as PyTorch computes them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from math import inf, pi, sqrt
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import Builder, Register
 from npu_compiler.elementwise_dispatch import emit_program
-from npu_compiler.graph import Node, Value
-from npu_compiler.ops.arguments import number, require, same_shape
-from npu_compiler.ops.arithmetic import check_float, unary
-from npu_compiler.ops.record import OpRecord
+from npu_compiler.graph import Node
+from npu_compiler.ops.arguments import axis, require, same_shape
+from npu_compiler.ops.pointwise import NUMBERS, Args, Formula, pointwise, unary
+from npu_compiler.ops.record import FLOATS, OpRecord
+from npu_compiler.ops.selection import clamped, scalar_bounds
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
-Args = Mapping[str, Any]
-Formula = Callable[["Builder", Args], "Register"]
-
-
-def _clamped(b: Builder, x: Any, low: Any, high: Any) -> Any:
-    """min(max(x, low), high): NaN stays, and ``high`` wins over ``low``."""
-    if low is not None:
-        x = b("max_f", x, low)
-    return x if high is None else b("min_f", x, high)
-
-
-def _clamp(b: Builder, a: Args) -> Register:
-    result: Register = _clamped(b, a["self"], a.get("min"), a.get("max"))
-    return result
+_SELU_ALPHA = 1.6732632423543772848170429916717
+_SELU_SCALE = 1.0507009873554804934193349852946
 
 
 def _hardtanh(b: Builder, a: Args) -> Register:
-    result: Register = _clamped(b, a["self"], a["min_val"], a["max_val"])
+    result: Register = clamped(b, a["self"], a["min_val"], a["max_val"])
     return result
 
 
 def _relu(b: Builder, a: Args) -> Register:
-    return b("max_f", a["self"], 0.0)
+    return b("max", a["self"], 0)
 
 
 def _relu6(b: Builder, a: Args) -> Register:
-    result: Register = _clamped(b, a["self"], 0.0, 6.0)
+    result: Register = clamped(b, a["self"], 0, 6)
     return result
 
 
@@ -68,24 +57,24 @@ def _gelu(b: Builder, a: Args) -> Register:
 
 
 def _hardsigmoid(b: Builder, a: Args) -> Register:
-    return b("div_f", _clamped(b, b("add_f", a["self"], 3.0), 0.0, 6.0), 6.0)
+    return b("div_f", clamped(b, b("add_f", a["self"], 3.0), 0.0, 6.0), 6.0)
 
 
 def _hardswish(b: Builder, a: Args) -> Register:
     x = a["self"]
-    return b("div_f", b("mul_f", x, _clamped(b, b("add_f", x, 3.0), 0.0, 6.0)), 6.0)
+    return b("div_f", b("mul_f", x, clamped(b, b("add_f", x, 3.0), 0.0, 6.0)), 6.0)
 
 
 def _elu(b: Builder, a: Args) -> Register:
     x, scale = a["self"], a["scale"]
-    grown = b("sub_f", b("exp_f", b("mul_f", x, a["input_scale"])), 1.0)
+    grown = b("expm1_f", b("mul_f", x, a["input_scale"]))
     below = b("mul_f", grown, a["alpha"] * scale)
     return b("select_f", b("lt_f", 0.0, x), b("mul_f", x, scale), below)
 
 
 def _softplus_of(b: Builder, x: Any, beta: float, threshold: float) -> Register:
     scaled = b("mul_f", x, beta)
-    soft = b("div_f", b("log_f", b("add_f", b("exp_f", scaled), 1.0)), beta)
+    soft = b("div_f", b("log1p_f", b("exp_f", scaled)), beta)
     return b("select_f", b("lt_f", threshold, scaled), x, soft)
 
 
@@ -96,6 +85,74 @@ def _softplus(b: Builder, a: Args) -> Register:
 def _mish(b: Builder, a: Args) -> Register:
     x = a["self"]
     return b("mul_f", x, b("tanh_f", _softplus_of(b, x, 1.0, 20.0)))
+
+
+def _celu(b: Builder, a: Args) -> Register:
+    x, alpha = a["self"], a["alpha"]
+    below = b("mul_f", b("expm1_f", b("div_f", x, alpha)), alpha)
+    return b("select_f", b("lt_f", 0.0, x), x, below)
+
+
+def _selu(b: Builder, a: Args) -> Register:
+    return _elu(b, {**a, "alpha": _SELU_ALPHA, "scale": _SELU_SCALE, "input_scale": 1.0})
+
+
+def _hardshrink(b: Builder, a: Args) -> Register:
+    x, bound = a["self"], a["lambd"]
+    within = b("mul_i", b("le_f", -bound, x), b("le_f", x, bound))
+    return b("select_f", within, 0.0, x)
+
+
+def _softshrink(b: Builder, a: Args) -> Register:
+    """``x`` less its part within the bounds; NaN stays."""
+    x, bound = a["self"], a["lambd"]
+    below = b("select_f", b("lt_f", x, -bound), b("add_f", x, bound), b("mul_f", x, 0.0))
+    return b("select_f", b("lt_f", bound, x), b("sub_f", x, bound), below)
+
+
+def _log_sigmoid(b: Builder, a: Args) -> Register:
+    x = a["self"]
+    tail = b("log1p_f", b("exp_f", b("neg_f", b("abs_f", x))))
+    return b("sub_f", b("min_f", x, 0.0), tail)
+
+
+def _threshold(b: Builder, a: Args) -> Register:
+    x = a["self"]
+    return b("select", b("le", x, a["threshold"]), a["value"], x)
+
+
+def _rrelu(b: Builder, a: Args) -> Register:
+    """At inference the slope is the mean of its bounds."""
+    return _leaky_relu(b, {**a, "negative_slope": (a["lower"] + a["upper"]) / 2})
+
+
+def _check_rrelu(args: Args) -> str | None:
+    require(not args["training"], "rrelu in training mode is random; call model.eval() first")
+    return None
+
+
+def _prelu_kernel(b: Builder, a: Args) -> Register:
+    x = a["self"]
+    return b("select_f", b("lt_f", 0.0, x), x, b("mul_f", x, a["weight"]))
+
+
+def _check_glu(node: Node) -> str | None:
+    x = node.tensor("self")
+    dim = axis(node.args["dim"], x.rank)
+    require(x.rank > 0 and x.shape[dim] % 2 == 0, f"{list(x.shape)} has no halves along {dim}")
+    same_shape(node, (*x.shape[:dim], x.shape[dim] // 2, *x.shape[dim + 1 :]))
+    return None
+
+
+def _lower_glu(lowering: Lowering, node: Node) -> None:
+    """The first half along ``dim`` times the sigmoid of the second."""
+    x = lowering.read(node.tensor("self"))
+    dim = axis(node.args["dim"], len(x.shape))
+    half = x.shape[dim] // 2
+    out = lowering.define(node.output, image=lowering.is_image(node.tensor("self")))
+    b = Builder()
+    value, gate = (b.load(x.slice(dim, start, half)) for start in (0, half))
+    emit_program(lowering, out, b, b("mul_f", value, b("sigmoid_f", gate)), node)
 
 
 def _check_prelu(node: Node) -> str | None:
@@ -119,25 +176,6 @@ def _lower_prelu(lowering: Lowering, node: Node) -> None:
     emit_program(lowering, out, b, result, node)
 
 
-def _scalar_bounds(low_name: str, high_name: str) -> Callable[[Args], tuple[float, float] | None]:
-    def bounds(args: Args) -> tuple[float, float] | None:
-        low, high = args.get(low_name), args.get(high_name)
-        if isinstance(low, Value) or isinstance(high, Value):
-            return None
-        return (-inf if low is None else low, inf if high is None else high)
-
-    return bounds
-
-
-def _check_bounds(args: Args) -> str | None:
-    low, high = args.get("min"), args.get("max")
-    require(low is not None or high is not None, "min and max are both absent")
-    for name, value in (("min", low), ("max", high)):
-        if value is not None and not isinstance(value, Value):
-            require(number(value, name) == value, f"{name} must not be NaN")
-    return None
-
-
 def _check_approximate(args: Args) -> str | None:
     mode = args["approximate"]
     require(mode in ("none", "tanh"), f"approximate must be 'none' or 'tanh', got {mode!r}")
@@ -148,31 +186,34 @@ def _record(
     op_type: str,
     emit: Formula,
     signature: str = "self:T",
-    clamp: Callable[[Args], tuple[float, float] | None] | None = None,
     check_attrs: Callable[[Args], str | None] | None = None,
 ) -> OpRecord:
-    return OpRecord(
-        op_type, signature, emit=emit, check=check_float, clamp=clamp, check_attrs=check_attrs
+    return pointwise(
+        op_type, signature, emit, promotes=("self",), computes=FLOATS, check_attrs=check_attrs
     )
 
 
-_BOUNDS = _scalar_bounds("min", "max")
+def _bounded(
+    op_type: str,
+    emit: Formula,
+    clamp: Callable[[Args], tuple[float, float] | None],
+    signature: str = "self:T",
+) -> OpRecord:
+    return pointwise(op_type, signature, emit, promotes=("self",), computes=NUMBERS, clamp=clamp)
+
+
 RECORDS = (
-    _record("aten.relu.default", _relu, clamp=lambda a: (0.0, inf)),
-    _record("aten.relu6.default", _relu6, clamp=lambda a: (0.0, 6.0)),
-    _record(
+    _bounded("aten.relu.default", _relu, lambda a: (0.0, inf)),
+    _bounded("aten.relu6.default", _relu6, lambda a: (0.0, 6.0)),
+    _bounded(
         "aten.hardtanh.default",
         _hardtanh,
+        scalar_bounds("min_val", "max_val"),
         "self:T, min_val=-1, max_val=1",
-        _scalar_bounds("min_val", "max_val"),
     ),
-    _record("aten.clamp.default", _clamp, "self:T, min=None, max=None", _BOUNDS, _check_bounds),
-    _record("aten.clamp.Tensor", _clamp, "self:T, min:T?, max:T?"),
-    _record("aten.clamp_min.default", _clamp, "self:T, min", _BOUNDS, _check_bounds),
-    _record("aten.clamp_max.default", _clamp, "self:T, max", _BOUNDS, _check_bounds),
     _record("aten.leaky_relu.default", _leaky_relu, "self:T, negative_slope=0.01"),
-    _record("aten.sigmoid.default", unary("sigmoid_f")),
-    _record("aten.tanh.default", unary("tanh_f")),
+    pointwise("aten.sigmoid.default", "self:T", unary("sigmoid_f"), to_float=True),
+    pointwise("aten.tanh.default", "self:T", unary("tanh_f"), to_float=True),
     _record("aten.silu.default", _silu),
     _record(
         "aten.gelu.default", _gelu, "self:T, approximate='none'", check_attrs=_check_approximate
@@ -182,5 +223,31 @@ RECORDS = (
     _record("aten.elu.default", _elu, "self:T, alpha=1, scale=1, input_scale=1"),
     _record("aten.mish.default", _mish),
     _record("aten.softplus.default", _softplus, "self:T, beta=1, threshold=20"),
+    _record("aten.celu.default", _celu, "self:T, alpha=1.0"),
+    _record("aten.selu.default", _selu),
+    _record("aten.hardshrink.default", _hardshrink, "self:T, lambd=0.5"),
+    _record("aten.softshrink.default", _softshrink, "self:T, lambd=0.5"),
+    _record("aten.log_sigmoid.default", _log_sigmoid),
+    _record(
+        "aten.rrelu.default",
+        _rrelu,
+        "self:T, lower=0.125, upper=0.3333333333333333, training=False, generator=None",
+        _check_rrelu,
+    ),
+    pointwise(
+        "aten.threshold.default",
+        "self:T, threshold, value",
+        _threshold,
+        promotes=("self",),
+        computes=NUMBERS,
+    ),
+    pointwise(
+        "aten._prelu_kernel.default",
+        "self:T, weight:T",
+        _prelu_kernel,
+        promotes=("self", "weight"),
+        computes=FLOATS,
+    ),
+    OpRecord("aten.glu.default", "self:T, dim=-1", lower=_lower_glu, check=_check_glu),
     OpRecord("aten.prelu.default", "self:T, weight:T", lower=_lower_prelu, check=_check_prelu),
 )

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from npu_compiler.dtypes import FLOATING
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import Refusal, number, require
+from npu_compiler.ops.promotion import DEFAULT_FLOAT, result_type
 from npu_compiler.ops.signature import REQUIRED, Parameter, bind_arguments, parse_signature
 
 if TYPE_CHECKING:
@@ -64,6 +66,14 @@ class OpRecord:
     identity: Callable[[Node], bool] | None = None
     # For an op that clamps: its bounds; None where they are not constants.
     clamp: Callable[[Mapping[str, Any]], tuple[float, float] | None] | None = None
+    # For an elementwise op: the arguments that PyTorch's type promotion brings to one dtype, in
+    # which the op computes (``emit`` gets them in registers of it); whether an integral dtype
+    # becomes float32; the dtypes that it computes in; and its result's dtype: that one
+    # ("common"), "bool", that of its first tensor ("self"), or anything ("").
+    promotes: tuple[str, ...] = ()
+    to_float: bool | Callable[[Mapping[str, Any]], bool] = False
+    computes: frozenset[str] = ALL
+    result: str = ""
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
@@ -102,6 +112,7 @@ class OpRecord:
                 )
         if self.emit is not None and self.identity is None:
             found = _reason(self._check_numbers, node.args)
+            found = found or _reason(self._check_promotion, node)
             if found is not None:
                 return found
         if self.check_attrs is not None:
@@ -111,6 +122,33 @@ class OpRecord:
         if self.view is not None:
             return _reason(self._check_view, node)
         return None if self.check is None else _reason(self.check, node)
+
+    def common_dtype(self, args: Mapping[str, Any]) -> str | None:
+        """The dtype in which an elementwise op computes; None where it promotes nothing."""
+        operands = [args[name] for name in self.promotes if args.get(name) is not None]
+        if not operands:
+            return None
+        found = result_type(operands)
+        to_float = self.to_float if isinstance(self.to_float, bool) else self.to_float(args)
+        return DEFAULT_FLOAT if to_float and found not in FLOATING else found
+
+    def _check_promotion(self, node: Node) -> str | None:
+        """The op computes in its operands' common dtype, and the IR declares its result's."""
+        common = self.common_dtype(node.args)
+        first = next(node.inputs(), None)
+        if common is None or first is None:
+            return None
+        require(
+            common in self.computes,
+            f"it would compute in {common}; it can compute in {', '.join(sorted(self.computes))}",
+        )
+        found = {"common": common, "bool": "bool", "self": first.dtype}.get(self.result)
+        # What computes in place has the dtype of its target.
+        require(
+            found is None or node.output.dtype in (found, first.dtype),
+            f"the result is {found}, the IR declares {node.output.dtype}",
+        )
+        return None
 
     def _check_numbers(self, args: Mapping[str, Any]) -> str | None:
         """Attributes of a formula are numbers, but for those that choose between formulas."""
