@@ -195,6 +195,9 @@ class DAGExecutor:
         model = str(self._plan.original_ir.get("model_name", "model"))
         check_tensors(tensors, wanted, self._known, model, strict=strict)
         arrays = {key: tensors.get(place) for key, place in places.items()}
+        for key in self._wanted:
+            # A compiled segment knows a tied weight by the first of its keys.
+            arrays.update(dict.fromkeys(self._tied.get(key, ()), arrays[key]))
         arrays.update(self._constant_arrays())
         made: Made = {}
         with self._lock:
