@@ -90,7 +90,7 @@ def generate(
     keys = dict.fromkeys(k for p in lowering.parameters for k in recipe_sources(p.recipe))
     sources = tuple(SourceTensor(key, by_key[key].shape, by_key[key].dtype) for key in keys)
     weights = [p for p in lowering.parameters if p.storage.kind == "weight"]
-    outputs = [s for s in lowering.outputs if s is not None]
+    outputs = [s for s in (*lowering.outputs, *lowering.kept.values()) if s is not None]
     inputs = [s for s in layout.storages if s.kind == "input"]
     calls = tuple(_call(layout, dispatch) for dispatch in lowering.dispatches)
     entry = EntryPoint(
@@ -108,6 +108,8 @@ def generate(
         "arena_lower_bound": str(plan.lower_bound),
         "target": json.dumps(lowering.target.to_dict(), sort_keys=True),
     }
+    if lowering.kept:
+        facts["kept"] = json.dumps({s.name: value for value, s in lowering.kept.items()})
     return CompiledProgram(
         model_name=graph.model_name,
         compute_dtype=lowering.precision.compute_dtype,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -191,6 +192,12 @@ class CompiledProgram:
         entry = self.entry_points[0]
         last = entry.dispatch_first + entry.dispatch_count
         return [call.name for call in self.kernel_calls[entry.dispatch_first : last]]
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """By output, the tensor of the IR that it is a copy of; see ``keep`` of ``compile``."""
+        found: dict[str, str] = json.loads(self.metadata.get("kept", "{}"))
+        return found
 
     @property
     def arena_size(self) -> int:

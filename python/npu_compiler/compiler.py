@@ -28,6 +28,7 @@ def compile(
     compute_dtype: str | None = None,
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
+    keep: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IR (a path to its JSON, its dict, or an object with ``to_dict``) to a program.
@@ -41,6 +42,9 @@ def compile(
         donate_inputs: names of inputs whose memory an output takes over: a KV cache that the model
             updates in place is then never copied. A run changes the buffers that it is given for
             them.
+        keep: names of tensors of the IR that the program returns as well, copied as soon as they
+            are computed; nothing else is compiled differently. Those that fusion leaves no memory
+            for are absent. ``metadata["kept"]`` maps the additional outputs to them (JSON).
         check: verify the graph after every pass and the memory plan (default:
             NPU_COMPILER_CHECK=1).
 
@@ -56,6 +60,7 @@ def compile(
         compute_dtype=compute_dtype,
         model_dtype=model_dtype,
         donate_inputs=donate_inputs,
+        keep=keep,
         check=check,
     )
 
@@ -67,6 +72,7 @@ def compile_graph(
     compute_dtype: str | None = None,
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
+    keep: Collection[str] = (),
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IRGraph, which is changed in place. See ``compile``."""
@@ -77,7 +83,7 @@ def compile_graph(
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))
     run_passes(graph, OPTIMIZE, check)
-    lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs))
+    lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs), keep)
     plan = plan_memory(lowering.dispatches, target.buffer_alignment)
     if check:
         check_plan(plan)
@@ -92,8 +98,9 @@ def _check_donated(graph: IRGraph, names: Collection[str]) -> None:
         )
 
 
-def lower_graph(graph: IRGraph, lowering: Lowering) -> Lowering:
-    """Emit the dispatches of every node, in order."""
+def lower_graph(graph: IRGraph, lowering: Lowering, keep: Collection[str] = ()) -> Lowering:
+    """Emit the dispatches of every node, in order; ``keep`` names values to return as well."""
+    kept = frozenset(keep)
     groups = elementwise_groups(graph)
     steps = {node: step for step, node in enumerate(graph.nodes)}
     steps |= {node: steps[last] for last, group in groups.items() for node in group}
@@ -104,6 +111,9 @@ def lower_graph(graph: IRGraph, lowering: Lowering) -> Lowering:
                 lower_group(lowering, groups[node])
             elif not is_elementwise(node):
                 _lower_node(lowering, node)
+            for value in node.outputs:
+                if value.name in kept:
+                    lowering.keep(value)
         except Refusal as refusal:
             raise IRError(f"node {node.name!r} ({node.op_type}): {refusal}") from refusal
     lowering.finish_outputs()

@@ -73,6 +73,8 @@ class Lowering:
         self.dispatches: list[Dispatch] = []
         self.parameters: list[Parameter] = []
         self.outputs: list[Storage | None] = [None] * len(graph.outputs)
+        # Copies of values inside of the graph that the program returns as well, by value name.
+        self.kept: dict[str, Storage] = {}
         self._views: dict[Value, View] = {}
         self._parameters: dict[tuple[object, ...], View] = {}
         self._names: set[str] = set()
@@ -403,6 +405,18 @@ class Lowering:
             node,
             name=name,
         )
+
+    def keep(self, value: Value) -> None:
+        """Return a copy of ``value``, as it is now, behind the outputs. Changes nothing else: the
+        memory plan, fusion and updates in place are those of the program without it.
+        """
+        if value in self._output_slots or value not in self._views or value.name in self.kept:
+            return
+        view = self._views[value]
+        layout = activation_layout(value.shape, self.target)
+        storage = self._store(f"{value.name}.kept", "output", value, layout)
+        self.kept[value.name] = storage
+        self.copy(view, storage.view(), None, name=storage.name)
 
     def finish_outputs(self) -> None:
         """Copy into their buffers the outputs that no dispatch wrote: inputs, parameters, views,

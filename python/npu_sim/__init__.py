@@ -1,9 +1,20 @@
-"""npu_sim: the front door of the NPU simulation. Command line, models, benchmarks."""
+"""npu_sim: the front door of the NPU simulation. Command line, models, benchmarks, verification."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
 
-def __getattr__(name: str) -> str:
+if TYPE_CHECKING:
+    from npu_sim.verification import verify
+
+__all__ = ["verify"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "verify":
+        from npu_sim.verification import verify
+
+        return verify
     if name == "__version__":
         from importlib.metadata import PackageNotFoundError, version
 

@@ -15,6 +15,7 @@ from npu_sim.cli.explain import explain_command
 from npu_sim.cli.info import info_command
 from npu_sim.cli.profile import profile_command
 from npu_sim.cli.run import run_command
+from npu_sim.cli.verify import verify_command
 
 app = typer.Typer(
     name="npu-sim",
@@ -31,6 +32,7 @@ app.command("explain")(explain_command)
 app.command("info")(info_command)
 app.command("run")(run_command)
 app.command("profile")(profile_command)
+app.command("verify")(verify_command)
 app.command("bench")(bench_command)
 app.command("demo")(demo_command)
 
