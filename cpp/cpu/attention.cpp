@@ -1,9 +1,5 @@
 // The attention kernel: blocks of queries against blocks of keys, with an online softmax between
 // two matrix products.
-//
-// The queries of all heads that share a head of keys and values are rows of one matrix. Many rows
-// multiply keys that have been packed into panels (the GEMM kernels' format); the few rows of a
-// decode step read keys where they are, and then long rows of keys are split between threads.
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -11,11 +7,11 @@
 #include <cstring>
 #include <limits>
 
+#include "cpu/attention_layout.hpp"
 #include "cpu/attention_tiles.hpp"
 #include "cpu/host_kernels.hpp"
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/kernels/panels.hpp"
-#include "cpu/packed_weights.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -23,13 +19,6 @@ namespace {
 enum Operand : std::size_t { kQ, kK, kV, kMask, kY };
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
-// Up to here, packing the keys costs more than it saves.
-constexpr std::int64_t kMaxUnpackedRows = 8;
-// Scores of a block of rows and keys, and the keys and values behind them, stay in L2.
-constexpr std::int64_t kKeys = 128;
-constexpr std::int64_t kMaxBlockRows = 64;
-// Keys worth a task of their own.
-constexpr std::int64_t kSplitKeys = 256;
 constexpr std::int64_t kPanelsPerTask = 8;
 
 std::uint32_t* bits(float* x) { return reinterpret_cast<std::uint32_t*>(x); }
@@ -39,24 +28,6 @@ const KernelTable& product_table(DType dtype) {
   const Isa isa = active_isa();
   return kernel_table(dtype == DType::f16 ? std::min(isa, Isa::avx512_bf16) : isa);
 }
-
-// Rows [first, first + rows) of one batch and head of keys: row r is query r % m of the group's
-// head r / m.
-struct RowBlock {
-  std::int64_t b, kv_head, first, rows;
-};
-
-// The state of one block of rows; all in scratch memory of one worker.
-struct Block {
-  float* scores;   // [rows][score_ld_]
-  float* mask;     // the same, where there is a mask
-  float* sums;     // [rows][sum_ld_]
-  float* largest;  // per row
-  float* total;
-  float* factor;
-  std::byte* queries;   // as the products want them
-  std::byte* gathered;  // a block of keys or values, or a query, whose elements lie apart
-};
 
 class AttentionKernel final : public HostKernel {
  public:
@@ -69,40 +40,29 @@ class AttentionKernel final : public HostKernel {
         loops_(attention_tiles(active_isa())),
         table_(product_table(dtype_)),
         gemm_(table_.gemm[static_cast<std::size_t>(dtype_)]),
-        group_(p_.q_h / p_.k_h),
-        group_rows_(group_ * p_.q_m),
-        groups_(std::int64_t{p_.k_b} * p_.k_h),
-        unpacked_(group_rows_ <= kMaxUnpackedRows) {
+        at_(p_, dtype_, gemm_, pool_.threads()) {
     if (p_.mask_n != 0) choose_mask(dispatch);
-    const std::int64_t threads = pool_.threads();
-    blocks_ = ceil_div(group_rows_, kMaxBlockRows);
-    if (unpacked_ && groups_ < threads) {
-      splits_ = std::clamp<std::int64_t>(ceil_div(2 * threads, groups_), 1,
-                                         std::max<std::int64_t>(1, p_.k_n / kSplitKeys));
-    }
-    block_rows_ = ceil_div(group_rows_, blocks_);
-    plan_memory();
   }
 
-  std::size_t scratch_bytes() const override { return memory_.size(); }
+  std::size_t scratch_bytes() const override { return at_.scratch_bytes(); }
 
   void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
            std::byte* scratch) const override {
-    if (!unpacked_) pack_keys(operands[kK], scratch + panels_at_);
-    pool_.parallel_for(groups_ * blocks_ * splits_, [&](std::int64_t task, int worker) {
-      const std::int64_t split = task % splits_;
-      const std::int64_t block = task / splits_ % blocks_;
-      const std::int64_t group = task / (splits_ * blocks_);
-      const std::int64_t first = group_rows_ * block / blocks_;
-      const std::int64_t rows = group_rows_ * (block + 1) / blocks_ - first;
+    if (!at_.unpacked) pack_keys(operands[kK], scratch);
+    pool_.parallel_for(at_.tasks(), [&](std::int64_t task, int worker) {
+      const std::int64_t split = task % at_.splits;
+      const std::int64_t block = task / at_.splits % at_.blocks;
+      const std::int64_t group = task / (at_.splits * at_.blocks);
+      const std::int64_t first = at_.group_rows * block / at_.blocks;
+      const std::int64_t rows = at_.group_rows * (block + 1) / at_.blocks - first;
       const RowBlock r{group / p_.k_h, group % p_.k_h, first, rows};
-      Block state = worker_block(scratch, worker);
-      if (splits_ > 1) use_partial(state, scratch, group, split);
-      attend(operands, r, p_.k_n * split / splits_, p_.k_n * (split + 1) / splits_,
-             scratch + panels_at_ + group * group_panel_bytes_, state);
-      if (splits_ == 1) store(operands[kY], r, state);
+      AttentionBlock state = at_.worker_block(scratch, worker);
+      if (at_.splits > 1) at_.use_partial(state, scratch, group, split);
+      attend(operands, r, p_.k_n * split / at_.splits, p_.k_n * (split + 1) / at_.splits,
+             at_.panels(scratch, group), state);
+      if (at_.splits == 1) store(operands[kY], r, state);
     });
-    if (splits_ > 1) combine_splits(operands[kY], scratch);
+    if (at_.splits > 1) combine_splits(operands[kY], scratch);
   }
 
  private:
@@ -120,69 +80,17 @@ class AttentionKernel final : public HostKernel {
     mask_size_ = static_cast<std::int64_t>(schema::dtype_size(static_cast<std::uint8_t>(dtype)));
   }
 
-  void plan_memory() {
-    const std::int64_t d = p_.q_d;
-    const std::int64_t keys = std::min<std::int64_t>(kKeys, round_up(p_.k_n, gemm_.nr));
-    block_keys_ = std::max<std::int64_t>(round_up(keys, gemm_.nr), 1);
-    score_ld_ = round_up(block_keys_, 16) + 16;
-    sum_ld_ = round_up(std::max<std::int64_t>(p_.v_d, 1), 16);
-    depth_ = unpacked_ ? d : round_up(d, gemm_.k_unit);
-    query_size_ = unpacked_ ? 4 : gemm_.a_size;
-    query_ld_ = odd_lines(std::max<std::int64_t>(1, depth_ * (unpacked_ ? 1 : gemm_.a_planes)),
-                          query_size_);
-    const std::int64_t rows = block_rows_ + (unpacked_ ? 0 : gemm_.row_overread);
-    scores_at_ = part(rows * score_ld_ * 4);
-    mask_at_ = part(p_.mask_n != 0 ? block_rows_ * score_ld_ * 4 : 0);
-    sums_at_ = part(block_rows_ * sum_ld_ * 4);
-    rows_at_ = part(3 * block_rows_ * 4);
-    queries_at_ = part(rows * query_ld_ * query_size_);
-    gathered_at_ = part(std::max({d, block_keys_ * (p_.v_sd == 1 ? 0 : std::int64_t{p_.v_d}),
-                                  block_keys_ * (p_.k_sd == 1 ? 0 : d)}) *
-                        size_);
-    worker_bytes_ = worker_.size();
-    memory_.add(worker_bytes_ * static_cast<std::size_t>(pool_.threads()));
-    panel_bytes_ = panel_bytes(gemm_, depth_);
-    panels_ = ceil_div(p_.k_n, gemm_.nr);
-    group_panel_bytes_ = unpacked_ ? 0 : panels_ * panel_bytes_;
-    panels_at_ = memory_.add(static_cast<std::size_t>(groups_ * group_panel_bytes_));
-    partial_floats_ = round_up(group_rows_ * (sum_ld_ + 2), 16);
-    partials_at_ = memory_.add(
-        splits_ > 1 ? static_cast<std::size_t>(groups_ * splits_ * partial_floats_ * 4) : 0);
-  }
-
-  std::size_t part(std::int64_t bytes) { return worker_.add(static_cast<std::size_t>(bytes)); }
-
-  Block worker_block(std::byte* scratch, int worker) const {
-    std::byte* base = scratch + static_cast<std::size_t>(worker) * worker_bytes_;
-    const auto floats = [&](std::size_t at) { return reinterpret_cast<float*>(base + at); };
-    float* rows = floats(rows_at_);
-    return {floats(scores_at_), floats(mask_at_),       floats(sums_at_),   rows,
-            rows + block_rows_, rows + 2 * block_rows_, base + queries_at_, base + gathered_at_};
-  }
-
-  // Keeps sums, maxima and totals where combine_splits() finds them.
-  void use_partial(Block& state, std::byte* scratch, std::int64_t group, std::int64_t split) const {
-    state.sums = partial(scratch, group, split);
-    state.largest = state.sums + group_rows_ * sum_ld_;
-    state.total = state.largest + group_rows_;
-  }
-
-  float* partial(std::byte* scratch, std::int64_t group, std::int64_t split) const {
-    return reinterpret_cast<float*>(scratch + partials_at_) +
-           (group * splits_ + split) * partial_floats_;
-  }
-
-  void pack_keys(const std::byte* k, std::byte* panels) const {
-    const std::int64_t parts = ceil_div(panels_, kPanelsPerTask);
-    pool_.parallel_for(groups_ * parts, [&](std::int64_t task, int) {
+  void pack_keys(const std::byte* k, std::byte* scratch) const {
+    const std::int64_t parts = ceil_div(at_.panel_count, kPanelsPerTask);
+    pool_.parallel_for(at_.groups * parts, [&](std::int64_t task, int) {
       const std::int64_t group = task / parts;
       const std::byte* from = k + (group / p_.k_h * p_.k_sb + group % p_.k_h * p_.k_sh) * size_;
       const std::int64_t first = task % parts * kPanelsPerTask;
-      for (std::int64_t i = first; i < std::min(first + kPanelsPerTask, panels_); ++i) {
+      for (std::int64_t i = first; i < std::min(first + kPanelsPerTask, at_.panel_count); ++i) {
         const std::int64_t key = i * gemm_.nr;
         pack_panel(gemm_, {from, dtype_, p_.k_sn, p_.k_sd}, key,
-                   std::min<std::int64_t>(gemm_.nr, p_.k_n - key), p_.q_d, depth_,
-                   panels + group * group_panel_bytes_ + i * panel_bytes_);
+                   std::min<std::int64_t>(gemm_.nr, p_.k_n - key), p_.q_d, at_.depth,
+                   at_.panels(scratch, group) + i * at_.panel_bytes);
       }
     });
   }
@@ -191,7 +99,7 @@ class AttentionKernel final : public HostKernel {
   std::int64_t row_offset(const RowBlock& r, std::int64_t row, std::int64_t sb, std::int64_t sh,
                           std::int64_t sm) const {
     const std::int64_t at = r.first + row;
-    const std::int64_t head = r.kv_head * group_ + at / p_.q_m;
+    const std::int64_t head = r.kv_head * at_.heads + at / p_.q_m;
     return r.b * sb + head * sh + at % p_.q_m * sm;
   }
 
@@ -212,30 +120,31 @@ class AttentionKernel final : public HostKernel {
     return to;
   }
 
-  void load_queries(const std::byte* q, const RowBlock& r, const Block& state) const {
-    const auto widen = unpacked_ ? table_.widen_f32[static_cast<std::size_t>(dtype_)] : gemm_.widen;
-    const std::int64_t plane = depth_ * query_size_;
-    const int planes = unpacked_ ? 1 : gemm_.a_planes;
+  void load_queries(const std::byte* q, const RowBlock& r, const AttentionBlock& state) const {
+    const auto widen =
+        at_.unpacked ? table_.widen_f32[static_cast<std::size_t>(dtype_)] : gemm_.widen;
+    const std::int64_t plane = at_.depth * at_.query_size;
+    const int planes = at_.unpacked ? 1 : gemm_.a_planes;
     for (std::int64_t i = 0; i < r.rows; ++i) {
       std::int64_t unused = 0;
       const std::byte* row = gather(q + row_offset(r, i, p_.q_sb, p_.q_sh, p_.q_sm) * size_, 1,
                                     p_.q_d, 0, p_.q_sd, state.gathered, unused);
-      std::byte* to = state.queries + i * query_ld_ * query_size_;
+      std::byte* to = state.queries + i * at_.query_ld * at_.query_size;
       widen(row, p_.q_d, to, to + plane);
       for (int k = 0; k < planes; ++k) {
-        std::memset(to + k * plane + p_.q_d * query_size_, 0,
-                    static_cast<std::size_t>((depth_ - p_.q_d) * query_size_));
+        std::memset(to + k * plane + p_.q_d * at_.query_size, 0,
+                    static_cast<std::size_t>((at_.depth - p_.q_d) * at_.query_size));
       }
     }
   }
 
   // What the mask adds to the block's scores; false where no row sees any of these keys.
   bool load_mask(const std::byte* mask, const RowBlock& r, std::int64_t key, std::int64_t n,
-                 const Block& state) const {
+                 const AttentionBlock& state) const {
     float largest = kMinusInfinity;
     bool nan = false;
     for (std::int64_t i = 0; i < r.rows; ++i) {
-      float* to = state.mask + i * score_ld_;
+      float* to = state.mask + i * at_.score_ld;
       const std::int64_t at =
           row_offset(r, i, p_.mask_sb, p_.mask_sh, p_.mask_sm) + key * p_.mask_sn;
       load_mask_(bits(to), mask + at * mask_size_, p_.mask_sn, n);
@@ -256,10 +165,10 @@ class AttentionKernel final : public HostKernel {
   }
 
   void attend(std::span<std::byte* const> operands, const RowBlock& r, std::int64_t first_key,
-              std::int64_t last_key, const std::byte* panels, const Block& state) const {
+              std::int64_t last_key, const std::byte* panels, const AttentionBlock& state) const {
     std::fill_n(state.largest, r.rows, kMinusInfinity);
     std::fill_n(state.total, r.rows, 0.0f);
-    std::fill_n(state.sums, r.rows * sum_ld_, 0.0f);
+    std::fill_n(state.sums, r.rows * at_.sum_ld, 0.0f);
     load_queries(operands[kQ], r, state);
     const std::byte* k = operands[kK] + (r.b * p_.k_sb + r.kv_head * p_.k_sh) * size_;
     const std::byte* v = operands[kV] + (r.b * p_.v_sb + r.kv_head * p_.v_sh) * size_;
@@ -270,13 +179,13 @@ class AttentionKernel final : public HostKernel {
       }
       last_key = std::min(last_key, seen);
     }
-    for (std::int64_t key = first_key; key < last_key; key += block_keys_) {
-      const std::int64_t n = std::min(block_keys_, last_key - key);
+    for (std::int64_t key = first_key; key < last_key; key += at_.block_keys) {
+      const std::int64_t n = std::min(at_.block_keys, last_key - key);
       if (p_.mask_n != 0 && !load_mask(operands[kMask], r, key, n, state)) continue;
-      if (unpacked_) {
+      if (at_.unpacked) {
         score_in_place(k, r, key, n, state);
       } else {
-        score_panels(panels + key / gemm_.nr * panel_bytes_, r, n, state);
+        score_panels(panels + key / gemm_.nr * at_.panel_bytes, r, n, state);
       }
       for (std::int64_t i = 0; i < r.rows; ++i) {
         update_row(i, visible(r, i, key, n), n, state);
@@ -285,43 +194,44 @@ class AttentionKernel final : public HostKernel {
       const std::byte* values =
           gather(v + key * p_.v_sn * size_, n, p_.v_d, p_.v_sn, p_.v_sd, state.gathered, row_bytes);
       loops_.weighted_rows[static_cast<std::size_t>(dtype_)](
-          {state.scores, score_ld_, static_cast<int>(r.rows), n, values, row_bytes, p_.v_d,
-           state.factor, state.sums, sum_ld_});
+          {state.scores, at_.score_ld, static_cast<int>(r.rows), n, values, row_bytes, p_.v_d,
+           state.factor, state.sums, at_.sum_ld});
     }
   }
 
   void score_in_place(const std::byte* k, const RowBlock& r, std::int64_t key, std::int64_t n,
-                      const Block& state) const {
+                      const AttentionBlock& state) const {
     std::int64_t row_bytes = 0;
     const std::byte* keys =
         gather(k + key * p_.k_sn * size_, n, p_.q_d, p_.k_sn, p_.k_sd, state.gathered, row_bytes);
     loops_.row_products[static_cast<std::size_t>(dtype_)](
-        {reinterpret_cast<const float*>(state.queries), query_ld_, static_cast<int>(r.rows), keys,
-         row_bytes, n, p_.q_d, state.scores, score_ld_});
+        {reinterpret_cast<const float*>(state.queries), at_.query_ld, static_cast<int>(r.rows),
+         keys, row_bytes, n, p_.q_d, state.scores, at_.score_ld});
   }
 
   void score_panels(const std::byte* panels, const RowBlock& r, std::int64_t n,
-                    const Block& state) const {
+                    const AttentionBlock& state) const {
     const std::int64_t tiles = ceil_div(r.rows, gemm_.max_rows);
     const std::int64_t start = 0;
     if (table_.enter != nullptr) table_.enter();
-    for (std::int64_t column = 0; column < n; column += gemm_.nr, panels += panel_bytes_) {
+    for (std::int64_t column = 0; column < n; column += gemm_.nr, panels += at_.panel_bytes) {
       for (std::int64_t tile = 0; tile < tiles; ++tile) {
         const std::int64_t row = r.rows * tile / tiles;
         const std::int64_t rows = r.rows * (tile + 1) / tiles - row;
-        gemm_.tile[rows](
-            {state.queries + row * query_ld_ * query_size_, query_ld_, &start, 1, depth_, depth_},
-            panels, state.scores + row * score_ld_ + column, score_ld_);
+        gemm_.tile[rows]({state.queries + row * at_.query_ld * at_.query_size, at_.query_ld, &start,
+                          1, at_.depth, at_.depth},
+                         panels, state.scores + row * at_.score_ld + column, at_.score_ld);
       }
     }
     if (table_.leave != nullptr) table_.leave();
   }
 
   // Scores of one row become exponentials relative to the largest score so far.
-  void update_row(std::int64_t row, std::int64_t seen, std::int64_t n, const Block& state) const {
-    float* s = state.scores + row * score_ld_;
+  void update_row(std::int64_t row, std::int64_t seen, std::int64_t n,
+                  const AttentionBlock& state) const {
+    float* s = state.scores + row * at_.score_ld;
     const float before = state.largest[row];
-    const float* mask = p_.mask_n != 0 ? state.mask + row * score_ld_ : nullptr;
+    const float* mask = p_.mask_n != 0 ? state.mask + row * at_.score_ld : nullptr;
     const float here = seen == 0 ? kMinusInfinity : loops_.scale_scores(s, mask, p_.scale, seen);
     const float largest = before > here ? before : here;
     // While all scores are -inf any finite shift makes their exponentials 0.
@@ -334,12 +244,12 @@ class AttentionKernel final : public HostKernel {
     std::fill(s + seen, s + n, 0.0f);
   }
 
-  void store(std::byte* y, const RowBlock& r, const Block& state) const {
+  void store(std::byte* y, const RowBlock& r, const AttentionBlock& state) const {
     const std::uint32_t dtype = dtype_ == DType::f32   ? NPU_DTYPE_F32
                                 : dtype_ == DType::f16 ? NPU_DTYPE_F16
                                                        : NPU_DTYPE_BF16;
     for (std::int64_t i = 0; i < r.rows; ++i) {
-      float* sums = state.sums + i * sum_ld_;
+      float* sums = state.sums + i * at_.sum_ld;
       // The largest score adds 1, NaN adds NaN: the total is 0 only for a row that saw no key.
       if (state.total[i] == 0.0f) {
         std::fill_n(sums, p_.v_d,
@@ -354,26 +264,26 @@ class AttentionKernel final : public HostKernel {
 
   // Joins what the tasks found for their parts of the keys, into the first part.
   void combine_splits(std::byte* y, std::byte* scratch) const {
-    pool_.parallel_for(groups_, [&](std::int64_t group, int) {
-      Block all{};
-      use_partial(all, scratch, group, 0);
-      for (std::int64_t split = 1; split < splits_; ++split) {
-        Block part{};
-        use_partial(part, scratch, group, split);
-        for (std::int64_t row = 0; row < group_rows_; ++row) {
+    pool_.parallel_for(at_.groups, [&](std::int64_t group, int) {
+      AttentionBlock all{};
+      at_.use_partial(all, scratch, group, 0);
+      for (std::int64_t split = 1; split < at_.splits; ++split) {
+        AttentionBlock part{};
+        at_.use_partial(part, scratch, group, split);
+        for (std::int64_t row = 0; row < at_.group_rows; ++row) {
           const float largest = std::max(all.largest[row], part.largest[row]);
           const float shift = largest == kMinusInfinity ? 0.0f : largest;
           const float a = std::exp(all.largest[row] - shift);
           const float b = std::exp(part.largest[row] - shift);
           for (std::int64_t c = 0; c < p_.v_d; ++c) {
-            float& sum = all.sums[row * sum_ld_ + c];
-            sum = sum * a + part.sums[row * sum_ld_ + c] * b;
+            float& sum = all.sums[row * at_.sum_ld + c];
+            sum = sum * a + part.sums[row * at_.sum_ld + c] * b;
           }
           all.total[row] = all.total[row] * a + part.total[row] * b;
           all.largest[row] = largest;
         }
       }
-      store(y, {group / p_.k_h, group % p_.k_h, 0, group_rows_}, all);
+      store(y, {group / p_.k_h, group % p_.k_h, 0, at_.group_rows}, all);
     });
   }
 
@@ -385,21 +295,10 @@ class AttentionKernel final : public HostKernel {
   const AttentionTiles& loops_;
   const KernelTable& table_;
   const GemmKernels& gemm_;
-  // Heads of queries per head of keys, their rows together, and heads of keys in all batches.
-  const std::int64_t group_, group_rows_, groups_;
-  const bool unpacked_;
+  const AttentionLayout at_;
   bool keep_mask_ = false;
   RunLoad load_mask_ = nullptr;
   std::int64_t mask_size_ = 0;
-  // Blocks of rows in a group, parts of the keys, rows of the largest block.
-  std::int64_t blocks_ = 1, splits_ = 1, block_rows_ = 0;
-  std::int64_t block_keys_ = 0, score_ld_ = 0, sum_ld_ = 0;
-  std::int64_t depth_ = 0, query_ld_ = 0, query_size_ = 0;
-  std::int64_t panels_ = 0, panel_bytes_ = 0, group_panel_bytes_ = 0, partial_floats_ = 0;
-  // Scratch memory: one part per worker, then packed keys and partial results.
-  ScratchLayout worker_, memory_;
-  std::size_t scores_at_ = 0, mask_at_ = 0, sums_at_ = 0, rows_at_ = 0, queries_at_ = 0;
-  std::size_t gathered_at_ = 0, worker_bytes_ = 0, panels_at_ = 0, partials_at_ = 0;
 };
 
 }  // namespace
