@@ -38,6 +38,8 @@ StepRule step_rule(schema::RecipeOp op) {
     case schema::RecipeOp::kSlice:
     case schema::RecipeOp::kFlip:
       return {false, 0, 0, true, false, Value::kNone};
+    case schema::RecipeOp::kWeightNorm:
+      return {false, 0b0001, 0b0001, true, false, Value::kNone};
     case schema::RecipeOp::kCast:
       return {false, 0, 0, false, true, Value::kNone};
   }
@@ -140,7 +142,10 @@ void Verifier::check_recipes() {
       if (r.arg_count != 4 || r.args[2] == 0) {
         fail(Kind::kRecipes, i, "slice takes an axis, a start, a step and a count");
       }
-    } else if (op == schema::RecipeOp::kFlip) {
+    } else if (op == schema::RecipeOp::kFlip || op == schema::RecipeOp::kWeightNorm) {
+      if (op == schema::RecipeOp::kWeightNorm && r.arg_count > 1) {
+        fail(Kind::kRecipes, i, "weight_norm takes at most one axis");
+      }
       if (!are_distinct_axes({r.args, r.arg_count})) {
         fail(Kind::kRecipes, i, "its arguments are no axes, or name one twice");
       }

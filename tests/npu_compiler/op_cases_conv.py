@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 
 from tests.npu_compiler.harness import images
@@ -127,5 +128,19 @@ def _transposed() -> None:
     )
 
 
-for _family in (_one_dimension, _two_dimensions, _transposed):
+def _weight_norm() -> None:
+    v, g = images(7, 5, 3), images(7, 1, 1)
+    case("weight_norm", lambda m, x: torch._weight_norm(m.v, m.g, 0) * x, (3,), v=v, g=g)
+    case("weight_norm_dim", lambda m, x: torch._weight_norm(m.v, m.g, 2) * x, (3,),
+         v=v, g=images(1, 1, 3))  # fmt: skip
+    case("weight_norm_whole", lambda m, x: torch._weight_norm(m.v, m.g, -1) * x, (3,),
+         v=v, g=images(1))  # fmt: skip
+    interface = aten._weight_norm_interface.default
+    case("weight_norm_interface", lambda m, x: interface(m.v, m.g, 0)[0] * x, (3,), v=v, g=g)
+    case(
+        "weight_norm_output", lambda m, x: (torch._weight_norm(m.v, m.g, 0), x + 1), (3,), v=v, g=g
+    )
+
+
+for _family in (_one_dimension, _two_dimensions, _transposed, _weight_norm):
     _family()

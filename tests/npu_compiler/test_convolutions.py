@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
@@ -91,6 +92,26 @@ def test_weights_that_are_computed(layer: nn.Module, shape: tuple[int, ...]) -> 
                     return F.linear(x, scaled, bias)
 
     check(Scaled(), images(*shape))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "dim", "kernels"),
+    [
+        (nn.Conv2d(5, 7, 3), (2, 5, 6, 6), 0, ["conv2d"]),
+        (nn.Conv1d(8, 8, 3, groups=2, bias=False), (2, 8, 6), 2, ["conv2d"]),
+        (nn.ConvTranspose1d(5, 7, 4, 2), (2, 5, 6), 0, ["conv2d", "conv2d"]),
+        (nn.Linear(5, 7), (3, 5), None, ["gemm"]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_weight_norm_costs_nothing_in_a_run(
+    layer: nn.Module, shape: tuple[int, ...], dim: int | None, kernels: list[str], dtype: str
+) -> None:
+    module = nn.utils.parametrizations.weight_norm(copy.deepcopy(layer), dim=dim)
+    result = check(module, images(*shape), compute_dtype=dtype)
+    assert result.kernels == kernels
+    # The only weights on the device are the layer's own.
+    assert len({s.name.removesuffix(".2") for s in result.program.weight_specs}) <= 2
 
 
 def test_3d_convolution_is_refused_with_its_weight() -> None:

@@ -70,6 +70,20 @@ def test_a_tensor_without_dimensions_keeps_none() -> None:
     assert run_recipe(steps, {"w": np.float32(1.5).reshape(())}).shape == ()
 
 
+def test_weight_norm() -> None:
+    made = run_recipe((LOAD, RecipeStep("weight_norm", ("g",), args=(0,))), SOURCES)
+    norm = np.sqrt((W.astype(np.float64) ** 2).sum((1, 2, 3)))
+    np.testing.assert_allclose(made, W * (GAMMA / norm)[:, None, None, None], rtol=1e-6)
+    one = {**SOURCES, "g": np.float32([2.0])}
+    made = run_recipe((LOAD, RecipeStep("weight_norm", ("g",))), one)
+    np.testing.assert_allclose(np.sqrt((made.astype(np.float64) ** 2).sum()), 2, rtol=1e-6)
+    for args in ((1,), (4,), ()):
+        with pytest.raises(RecipeError, match="weight_norm"):
+            run_recipe((LOAD, RecipeStep("weight_norm", ("g",), args=args)), SOURCES)
+    with pytest.raises(RecipeError, match="at most one axis"):
+        RecipeStep("weight_norm", ("g",), args=(0, 1))
+
+
 def test_sources_of_another_dtype() -> None:
     half = {"w": W.astype(np.float16)}
     made = run_recipe((LOAD, RecipeStep("cast", dtype="float32")), half)

@@ -138,6 +138,16 @@ WEIGHTS = [
         r"RECIPES\[1\]: slice takes an axis",
     ),
     (
+        "weight_norm_axes",
+        put("RECIPES", 1, op=11, dtype=0, sources=(0, NONE, NONE, NONE), arg_count=2, args=(0, 1)),
+        r"RECIPES\[1\]: weight_norm takes at most one axis",
+    ),
+    (
+        "weight_norm_gain",
+        put("RECIPES", 1, op=11, dtype=0),
+        r"RECIPES\[1\]: weight_norm lacks source 0",
+    ),
+    (
         "flip_twice",
         put("RECIPES", 1, op=10, dtype=0, arg_count=2, args=(1, 1)),
         r"RECIPES\[1\]: its arguments are no axes",

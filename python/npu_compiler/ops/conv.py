@@ -25,6 +25,7 @@ from npu_compiler.ops.conv_shape import (
     phases,
 )
 from npu_compiler.ops.record import OpRecord
+from npu_compiler.ops.weight_norm import weight_source
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
 
@@ -121,7 +122,7 @@ def _operands(lowering: Lowering, node: Node, shape: ConvShape) -> _Operands:
         residual = shape.form.view(lowering.read(epilogue.residual))
     y = shape.form.define(lowering, node.output)
     out = y
-    static = weight.is_parameter and (bias is None or bias.is_parameter)
+    static = weight_source(weight) is not None and (bias is None or bias.is_parameter)
     low, high = epilogue.clamp or (-inf, inf)
     groups = shape.groups
     depthwise = groups > 1 and groups == y.shape[1] == x.shape[1]
@@ -167,9 +168,10 @@ def _emit(
 
 def _bias(lowering: Lowering, node: Node, shape: ConvShape, operands: _Operands) -> View | None:
     bias = node.args["bias"]
-    if operands.static:
+    source = weight_source(node.tensor("weight"))
+    if operands.static and source is not None:
         oc = shape.result[1]
-        return bias_parameter(lowering, node, bias, node.tensor("weight"), oc, operands.channels)
+        return bias_parameter(lowering, node, bias, source[0], oc, operands.channels)
     if bias is None:
         return None
     return lowering.contiguous(lowering.read(bias), node, "float32")
@@ -194,8 +196,11 @@ def _static_weight(
     """The weight as [oc][kh][kw][ic], BatchNorm folded, channels padded; ``taps`` pick ``kernel``
     taps of the axes 2 and 3 of [oc][ic][kh][kw].
     """
-    weight = node.tensor("weight")
-    steps: list[RecipeStep] = []
+    source = weight_source(node.tensor("weight"))
+    if source is None:
+        raise CompilerError(f"node {node.name!r}: its weight is no parameter")
+    weight, made = source
+    steps: list[RecipeStep] = list(made)
     oc, per_group = shape.result[1], shape.images[1] // shape.groups
     logical = (oc, per_group, *shape.kernel)
     if shape.transposed:

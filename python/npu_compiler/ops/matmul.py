@@ -15,6 +15,7 @@ from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import number, require, same_shape
 from npu_compiler.ops.conv import bias_parameter, clamp_fields, fold_step
 from npu_compiler.ops.record import OpRecord
+from npu_compiler.ops.weight_norm import weight_source
 from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View, merge_axes
 
@@ -178,14 +179,15 @@ def _lower_linear(lowering: Lowering, node: Node) -> None:
     residual = node.epilogue.residual
     added = None if residual is None else lowering.read(residual)
     out = lowering.define(node.output, image=False)
-    static = weight.is_parameter and (bias is None or bias.is_parameter)
-    if static:
-        steps = []
+    source = weight_source(weight)
+    if source is not None and (bias is None or bias.is_parameter):
+        base, made = source
+        steps = list(made)
         if node.epilogue.batch_norm is not None:
             steps.append(fold_step("fold_bn_weight", node.epilogue.batch_norm))
-        w = lowering.parameter(weight, [*steps, RecipeStep("cast", dtype=x.dtype)], x.dtype)
+        w = lowering.parameter(base, [*steps, RecipeStep("cast", dtype=x.dtype)], x.dtype)
         n = weight.shape[0]
-        b = bias_parameter(lowering, node, bias, weight, n, n)
+        b = bias_parameter(lowering, node, bias, base, n, n)
     else:
         w = lowering.read(weight)
         b = None if bias is None else lowering.contiguous(lowering.read(bias), node, "float32")

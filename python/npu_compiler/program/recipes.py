@@ -25,8 +25,11 @@ SOURCE_ROLES: dict[str, tuple[str, ...]] = {
     "load": ("tensor",),
     "fold_bn_weight": ("gamma", "beta", "mean", "var"),
     "fold_bn_bias": ("gamma", "beta", "mean", "var"),
+    "weight_norm": ("gain",),
 }
-_REQUIRED = {"load": (0,), "fold_bn_weight": (3,), "fold_bn_bias": (2, 3)}
+_REQUIRED = {"load": (0,), "weight_norm": (0,), "fold_bn_weight": (3,), "fold_bn_bias": (2, 3)}
+# Operations whose ``args`` are no shape.
+_AXES = frozenset({"slice", "flip", "weight_norm"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +40,8 @@ class RecipeStep:
     current = (current - mean) * gamma / sqrt(var + value) + beta. ``pad`` grows to the shape
     ``args`` with zeros behind. ``full`` starts with the shape ``args`` filled with ``value``.
     ``slice`` with ``args`` (axis, start, step, count) keeps count elements of an axis; ``flip``
-    reverses the axes ``args``.
+    reverses the axes ``args``. ``weight_norm`` gives every slice of the axis ``args`` (without one:
+    the whole array) the length that ``gain`` says.
     """
 
     op: str
@@ -61,6 +65,8 @@ class RecipeStep:
             self._check_args()
         if self.op == "permute" and sorted(self.args) != list(range(len(self.args))):
             raise RecipeError(f"recipe step permute: {list(self.args)} is no permutation")
+        if self.op == "weight_norm" and len(self.args) > 1:
+            raise RecipeError(f"recipe step weight_norm: at most one axis, got {list(self.args)}")
         if self.op == "flip" and len(set(self.args)) != len(self.args):
             raise RecipeError(f"recipe step flip: {list(self.args)} names an axis twice")
         if self.op == "slice" and (len(self.args) != 4 or self.args[2] < 1):
@@ -79,7 +85,7 @@ class RecipeStep:
     def _check_args(self) -> None:
         if len(self.args) > MAX_RANK or min(self.args) < 0:
             raise RecipeError(f"recipe step {self.op}: invalid arguments {list(self.args)}")
-        if self.op not in ("slice", "flip") and prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
+        if self.op not in _AXES and prod(max(n, 1) for n in self.args) > MAX_ELEMENTS:
             raise RecipeError(f"recipe step {self.op}: shape {list(self.args)} is too large")
 
 
@@ -135,6 +141,8 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return array.reshape(step.args)
         case "pad":
             return _pad(array, step.args)
+        case "weight_norm":
+            return _weight_norm(array, given[0], step.args)
         case "slice":
             return _slice(array, *step.args)
         case "flip":
@@ -191,3 +199,18 @@ def _slice(array: Array, axis: int, start: int, step: int, count: int) -> Array:
         )
     picked: Array = array[(slice(None),) * axis + (slice(start, None, step),)]
     return picked[(slice(None),) * axis + (slice(0, count),)]
+
+
+def _weight_norm(array: Array, gain: Array | None, axes: tuple[int, ...]) -> Array:
+    _require_array(gain)
+    scale = np.asarray(gain, np.float64).reshape(-1)
+    if any(axis >= array.ndim for axis in axes):
+        raise ValueError(f"axes {list(axes)} do not fit shape {list(array.shape)}")
+    extent = array.shape[axes[0]] if axes else 1
+    if scale.size != extent:
+        raise ValueError(f"the gain has {scale.size} values, {extent} slices are normalised")
+    others = tuple(d for d in range(array.ndim) if d not in axes)
+    wide = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        norm = np.sqrt(np.sum(wide * wide, axis=others, keepdims=True))
+        return cast(wide * (scale.reshape(norm.shape) / norm), "float32")

@@ -140,6 +140,7 @@ RECIPE_OPS = {
     "full": 8,
     "slice": 9,
     "flip": 10,
+    "weight_norm": 11,
 }
 
 BUFFER = Record(
@@ -242,7 +243,7 @@ RECIPE = Record(
             "args",
             "u32",
             MAX_RANK,
-            "permute, flip: axes; slice: axis, start, step, count; the others: shape",
+            "permute, flip, weight_norm: axes; slice: axis, start, step, count; the others: shape",
         ),
     ),
 )
