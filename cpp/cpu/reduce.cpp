@@ -35,6 +35,22 @@ bool combines(std::uint32_t op) {
          op == NPU_REDUCE_PROD;
 }
 
+// How partial results of an operation become one.
+Combine combine_of(std::uint32_t op) {
+  switch (op) {
+    case NPU_REDUCE_MAX:
+    case NPU_REDUCE_NORM_INF:
+      return Combine::kMax;
+    case NPU_REDUCE_MIN:
+    case NPU_REDUCE_NORM_NEG_INF:
+      return Combine::kMin;
+    case NPU_REDUCE_PROD:
+      return Combine::kProd;
+    default:
+      return Combine::kSum;
+  }
+}
+
 class FloatReduce final : public HostKernel {
  public:
   FloatReduce(const DispatchInfo& dispatch, const CpuContext& context)
@@ -49,10 +65,16 @@ class FloatReduce final : public HostKernel {
     store_ = context.rows.store_float[dispatch.operands[1].dtype];
     const int threads = pool_.threads();
     side_by_side_ = !fold_.dense() && space_.choose_lanes(1u, RowFold::kLanes, threads);
+    if (!side_by_side_ && fold_.takes_rows(map_)) {
+      short_rows_ = true;
+      space_.set_lanes(
+          std::clamp<std::int64_t>(ceil_div(space_.last_extent(), threads), 1, RowFold::kLanes));
+    }
     space_.plan(threads, fold_.count());
     // Few but long rows are cut into parts, one or more for each thread.
     const std::int64_t work = fold_.count() * space_.lanes();
-    if (map_ != Map::kExp && space_.units() < threads && work >= 2 * kPartElements) {
+    if (map_ != Map::kExp && !short_rows_ && space_.units() < threads &&
+        work >= 2 * kPartElements) {
       parts_ = std::min<std::int64_t>(work / kPartElements, 2 * ceil_div(threads, space_.units()));
     }
   }
@@ -100,32 +122,18 @@ class FloatReduce final : public HostKernel {
   static constexpr std::int64_t worker_floats() { return RowFold::kScratch + 2 * RowFold::kLanes; }
 
   void choose_map() {
+    combine_ = combine_of(op_);
     switch (op_) {
-      case NPU_REDUCE_MAX:
-        combine_ = Combine::kMax;
-        break;
-      case NPU_REDUCE_MIN:
-        combine_ = Combine::kMin;
-        break;
-      case NPU_REDUCE_PROD:
-        combine_ = Combine::kProd;
-        break;
       case NPU_REDUCE_NORM_0:
         map_ = Map::kNonzero;
         break;
       case NPU_REDUCE_NORM_1:
+      case NPU_REDUCE_NORM_INF:
+      case NPU_REDUCE_NORM_NEG_INF:
         map_ = Map::kAbsolute;
         break;
       case NPU_REDUCE_NORM_2:
         map_ = Map::kSquare;
-        break;
-      case NPU_REDUCE_NORM_INF:
-        combine_ = Combine::kMax;
-        map_ = Map::kAbsolute;
-        break;
-      case NPU_REDUCE_NORM_NEG_INF:
-        combine_ = Combine::kMin;
-        map_ = Map::kAbsolute;
         break;
       case NPU_REDUCE_LOGSUMEXP:
         map_ = Map::kExp;
@@ -139,7 +147,9 @@ class FloatReduce final : public HostKernel {
             float* buffer) const {
     float* shift = total + RowFold::kLanes;  // used by logsumexp alone, which has no parts
     const bool exp = map_ == Map::kExp;
-    if (side_by_side_) {
+    if (short_rows_) {
+      fold.rows(x, space_.lane_stride(0), lanes, combine_, map_, total, buffer);
+    } else if (side_by_side_) {
       if (exp) fold.lanes(x, lanes, Combine::kMax, Map::kValue, nullptr, shift, buffer);
       fold.lanes(x, lanes, combine_, map_, exp ? shift : nullptr, total, buffer);
     } else {
@@ -160,7 +170,7 @@ class FloatReduce final : public HostKernel {
   }
 
   void finish(std::byte* y, std::int64_t lanes, float* total) const {
-    if (op_ == NPU_REDUCE_MEAN && (side_by_side_ || parts_ > 1)) {
+    if (op_ == NPU_REDUCE_MEAN && (side_by_side_ || short_rows_ || parts_ > 1)) {
       const float count = static_cast<float>(fold_.count());
       for (std::int64_t i = 0; i < lanes; ++i) total[i] /= count;
     }
@@ -178,6 +188,7 @@ class FloatReduce final : public HostKernel {
   Combine combine_ = Combine::kSum;
   Map map_ = Map::kValue;
   bool side_by_side_ = false;
+  bool short_rows_ = false;  // several dense rows at a time
   RunStore store_ = nullptr;
   std::int64_t size_ = 0;
   std::int64_t parts_ = 1;
@@ -197,6 +208,10 @@ class ExactReduce final : public HostKernel {
         (outer_.extent != 1 && std::abs(outer_.stride) < std::abs(inner_.stride))) {
       std::swap(outer_, inner_);
     }
+    const auto combine = static_cast<std::size_t>(combine_of(op_));
+    fold_ = context.rows.fold64[combine];
+    accumulate_ = context.rows.accumulate64[combine];
+    in_place_ = dtype == NPU_DTYPE_I64 && !counts(op_) && inner_.stride == 1;
     load_ = (counts(op_) ? context.rows.load_nonzero : context.rows.load64)[dtype];
     store_ = context.rows.store64[dispatch.operands[1].dtype];
     side_by_side_ = inner_.stride != 1 && space_.choose_lanes(1u, kRun / 2, context.pool.threads());
@@ -228,58 +243,32 @@ class ExactReduce final : public HostKernel {
   }
 
  private:
-  std::int64_t identity() const {
-    if (op_ == NPU_REDUCE_MAX) return std::numeric_limits<std::int64_t>::min();
-    if (op_ == NPU_REDUCE_MIN) return std::numeric_limits<std::int64_t>::max();
-    return op_ == NPU_REDUCE_PROD ? 1 : 0;
-  }
-
-  // acc[i] = op(acc[i], x[i]); wraps.
-  void combine(std::int64_t* acc, const std::int64_t* x, std::int64_t n) const {
-    const auto wide = [](std::int64_t v) { return static_cast<std::uint64_t>(v); };
-    const auto each = [&](auto op) {
-      for (std::int64_t i = 0; i < n; ++i) acc[i] = op(acc[i], x[i]);
-    };
-    switch (op_) {
-      case NPU_REDUCE_MAX:
-        return each([](std::int64_t a, std::int64_t b) { return a > b ? a : b; });
-      case NPU_REDUCE_MIN:
-        return each([](std::int64_t a, std::int64_t b) { return a < b ? a : b; });
-      case NPU_REDUCE_PROD:
-        return each([&](std::int64_t a, std::int64_t b) {
-          return static_cast<std::int64_t>(wide(a) * wide(b));
-        });
-      default:
-        return each([&](std::int64_t a, std::int64_t b) {
-          return static_cast<std::int64_t>(wide(a) + wide(b));
-        });
-    }
-  }
-
   std::int64_t run_row(const std::byte* x, std::int64_t* buffer) const {
-    constexpr std::int64_t kWidth = 16;
-    std::int64_t lanes[kWidth];
-    std::fill_n(lanes, kWidth, identity());
+    std::int64_t parts[2] = {fold_(nullptr, 0), 0};
     for (std::int64_t k = 0; k < outer_.extent; ++k) {
       for (std::int64_t l = 0; l < inner_.extent; l += kRun) {
         const std::int64_t n = std::min(kRun, inner_.extent - l);
-        load_(buffer, x + (k * outer_.stride + l * inner_.stride) * size_, inner_.stride, n);
-        for (std::int64_t i = 0; i < n; i += kWidth) {
-          combine(lanes, buffer + i, std::min(kWidth, n - i));
+        const std::byte* from = x + (k * outer_.stride + l * inner_.stride) * size_;
+        const std::int64_t* values = buffer;
+        if (in_place_) {
+          values = reinterpret_cast<const std::int64_t*>(from);
+        } else {
+          load_(buffer, from, inner_.stride, n);
         }
+        parts[1] = fold_(values, n);
+        parts[0] = fold_(parts, 2);
       }
     }
-    for (std::int64_t i = 1; i < kWidth; ++i) combine(lanes, lanes + i, 1);
-    return lanes[0];
+    return parts[0];
   }
 
   void run_lanes(const std::byte* x, std::int64_t lanes, std::int64_t* total,
                  std::int64_t* buffer) const {
-    std::fill_n(total, lanes, identity());
+    std::fill_n(total, lanes, fold_(nullptr, 0));
     for (std::int64_t k = 0; k < outer_.extent; ++k) {
       for (std::int64_t l = 0; l < inner_.extent; ++l) {
         load_(buffer, x + (k * outer_.stride + l * inner_.stride) * size_, 1, lanes);
-        combine(total, buffer, lanes);
+        accumulate_(total, buffer, lanes);
       }
     }
   }
@@ -290,7 +279,10 @@ class ExactReduce final : public HostKernel {
   std::uint32_t op_ = NPU_REDUCE_SUM;
   std::int64_t size_ = 0;
   bool side_by_side_ = false;
+  bool in_place_ = false;  // dense int64 is read as it lies
   RunLoad64 load_ = nullptr;
+  std::int64_t (*fold_)(const std::int64_t* x, std::int64_t n) = nullptr;
+  void (*accumulate_)(std::int64_t* acc, const std::int64_t* x, std::int64_t n) = nullptr;
   RunStore64 store_ = nullptr;
 };
 

@@ -46,7 +46,6 @@ RowFold RowFold::part(std::int64_t index, std::int64_t parts, std::int64_t* star
 
 double RowFold::row(const std::byte* x, Combine combine, Map map, float shift,
                     float* scratch) const {
-  const auto fold = tiles_->fold[static_cast<std::size_t>(combine)];
   double sum = 0.0;
   float other[2] = {identity(combine), 0.0f};
   for (std::int64_t k = 0; k < outer_.extent; ++k) {
@@ -60,26 +59,48 @@ double RowFold::row(const std::byte* x, Combine combine, Map map, float shift,
         load_(bits(scratch), from, inner_.stride, n);
       }
       float part = 0.0f;
-      if (map == Map::kSquare) {
-        part = rows_->square_sum(values, shift, n);
-      } else if (map == Map::kExp) {
+      if (map == Map::kExp) {
         part = tiles_->sum_exp(values, shift, n);
       } else {
-        if (map != Map::kValue) {
-          (map == Map::kAbsolute ? rows_->absolute : rows_->nonzero)(scratch, values, n);
-          values = scratch;
-        }
-        part = fold(values, n);
+        fold(combine, map)(&part, values, 0, 1, n, shift);
       }
       if (combine == Combine::kSum) {
         sum += static_cast<double>(part);
       } else {
         other[1] = part;
-        other[0] = fold(other, 2);
+        fold(combine, Map::kValue)(other, other, 0, 1, 2, 0.0f);
       }
     }
   }
   return combine == Combine::kSum ? sum : static_cast<double>(other[0]);
+}
+
+bool RowFold::takes_rows(Map map) const {
+  return map != Map::kExp && outer_.extent == 1 && inner_.stride == 1 &&
+         inner_.extent <= kScratch / 2;
+}
+
+void RowFold::rows(const std::byte* x, std::int64_t stride, std::int64_t n, Combine combine,
+                   Map map, float* total, float* scratch) const {
+  const auto fold = this->fold(combine, map);
+  const std::int64_t length = inner_.extent;
+  if (in_place_) {
+    fold(total, reinterpret_cast<const float*>(x), stride, n, length, 0.0f);
+    return;
+  }
+  const std::int64_t block = kScratch / std::max<std::int64_t>(1, length);
+  for (std::int64_t r = 0; r < n; r += block) {
+    const std::int64_t rows = std::min(block, n - r);
+    const std::byte* from = x + r * stride * size_;
+    if (stride == length) {
+      load_(bits(scratch), from, 1, rows * length);
+    } else {
+      for (std::int64_t i = 0; i < rows; ++i) {
+        load_(bits(scratch + i * length), from + i * stride * size_, 1, length);
+      }
+    }
+    fold(total + r, scratch, length, rows, length, 0.0f);
+  }
 }
 
 void RowFold::lanes(const std::byte* x, std::int64_t n, Combine combine, Map map,

@@ -8,9 +8,6 @@
 
 namespace npu::cpu {
 
-// What is combined: the values, or a function of each value and a shift.
-enum class Map : std::uint8_t { kValue, kNonzero, kAbsolute, kSquare, kExp };
-
 class RowFold {
  public:
   struct Axis {
@@ -19,7 +16,7 @@ class RowFold {
   };
 
   // Rows computed side by side at most.
-  static constexpr std::int64_t kLanes = 256;
+  static constexpr std::int64_t kLanes = 512;
   // Floats that row() and lanes() need as scratch memory.
   static constexpr std::int64_t kScratch = 2048;
 
@@ -37,11 +34,20 @@ class RowFold {
 
   // One row at x. The sum of a row is exact to float32 however long it is.
   double row(const std::byte* x, Combine combine, Map map, float shift, float* scratch) const;
+  // Whether rows() can fold this map: short dense rows.
+  bool takes_rows(Map map) const;
+  // total[i] for n rows, `stride` elements apart; no shift.
+  void rows(const std::byte* x, std::int64_t stride, std::int64_t n, Combine combine, Map map,
+            float* total, float* scratch) const;
   // total[i] for n rows at x, x + 1, ...; `shift` has one value per row, or is null for 0.
   void lanes(const std::byte* x, std::int64_t n, Combine combine, Map map, const float* shift,
              float* total, float* scratch) const;
 
  private:
+  FoldRows fold(Combine combine, Map map) const {
+    return rows_->fold_rows[static_cast<std::size_t>(combine)][static_cast<std::size_t>(map)];
+  }
+
   const TileKernels* tiles_ = nullptr;
   const RowKernels* rows_ = nullptr;
   RunLoad load_ = nullptr;

@@ -19,6 +19,16 @@ using RunLoad64 = void (*)(std::int64_t* dst, const std::byte* src, std::int64_t
 using RunStore64 = void (*)(std::byte* dst, const std::int64_t* src, std::int64_t stride,
                             std::int64_t n);
 
+// What a reduction combines: the values, or a function of each value and a shift. exp has no
+// FoldRows, see TileKernels::sum_exp.
+enum class Map : std::uint8_t { kValue, kNonzero, kAbsolute, kSquare, kExp };
+constexpr std::size_t kFoldMaps = 4;
+
+// totals[r] = all n of map(x[r * stride + i], shift) combined, for each row r; the combination's
+// identity for n == 0. NaN wins in max and min.
+using FoldRows = void (*)(float* totals, const float* x, std::int64_t stride, std::int64_t rows,
+                          std::int64_t n, float shift);
+
 struct RowKernels {
   std::array<RunLoad64, NPU_DTYPE_F64 + 1> load64;  // by dtype id; null for floating dtypes
   std::array<RunStore64, NPU_DTYPE_F64 + 1> store64;
@@ -28,8 +38,14 @@ struct RowKernels {
   std::array<RunLoad, NPU_DTYPE_F64 + 1> load_float;
   std::array<RunStore, NPU_DTYPE_F64 + 1> store_float;
 
-  // Sum of (x[i] - shift)^2, and for every lane acc[i] += (x[i] - shift[i])^2.
-  float (*square_sum)(const float* x, float shift, std::int64_t n);
+  // By Combine and Map; and the same of int64 (sums and products wrap), without maps.
+  std::array<std::array<FoldRows, kFoldMaps>, kCombines> fold_rows;
+  std::array<std::int64_t (*)(const std::int64_t* x, std::int64_t n), kCombines> fold64;
+  // acc[i] = combine(acc[i], x[i]).
+  std::array<void (*)(std::int64_t* acc, const std::int64_t* x, std::int64_t n), kCombines>
+      accumulate64;
+
+  // acc[i] += (x[i] - shift[i])^2.
   void (*accumulate_squares)(float* acc, const float* x, const float* shift, std::int64_t n);
   // dst[i] = |x[i]|, and 1 where x[i] is not 0, else 0. dst may be x.
   void (*absolute)(float* dst, const float* x, std::int64_t n);
@@ -60,6 +76,8 @@ struct RowKernels {
   void (*accumulate_extreme)(float* best, std::int32_t* place, const float* x, std::int32_t k,
                              bool least, std::int64_t n);
 
+  // Running sums or products, of integers in place.
+  std::int64_t (*scan64)(std::int64_t* x, std::int64_t total, bool product, std::int64_t n);
   // Running sums or products of one row: x[i] = total = total op x[i]; returns the last total.
   double (*scan)(float* x, double total, bool product, std::int64_t n);
   // The same across lanes: total[i] = total[i] op x[i], and x[i] = total[i].

@@ -8,6 +8,7 @@
 #include "cpu/kernels/dtype.hpp"
 #include "cpu/scalar_functions.hpp"
 #include "cpu/tile_kernels_isa.hpp"
+#include "cpu/vector_fold.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -100,25 +101,31 @@ void store_float_bool(std::byte* dst, const std::uint32_t* __restrict src, std::
 // ---- Sums
 // --------------------------------------------------------------------------------------
 
-constexpr std::int64_t kLanes = 64;
+// Sums and products wrap.
+template <Combine C>
+[[gnu::always_inline]] inline std::int64_t combine64(std::int64_t a, std::int64_t b) {
+  if constexpr (C == Combine::kMax) {
+    return a > b ? a : b;
+  } else if constexpr (C == Combine::kMin) {
+    return a < b ? a : b;
+  } else {
+    const auto wide_a = static_cast<std::uint64_t>(a), wide_b = static_cast<std::uint64_t>(b);
+    return static_cast<std::int64_t>(C == Combine::kSum ? wide_a + wide_b : wide_a * wide_b);
+  }
+}
 
-float square_sum(const float* x, float shift, std::int64_t n) {
-  float lanes[kLanes] = {};
-  std::int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    for (std::int64_t j = 0; j < kLanes; ++j) {
-      const float d = x[i + j] - shift;
-      lanes[j] += d * d;
-    }
-  }
-  for (std::int64_t j = 0; j < n - i; ++j) {
-    const float d = x[i + j] - shift;
-    lanes[j] += d * d;
-  }
-  for (std::int64_t width = kLanes / 2; width > 0; width /= 2) {
-    for (std::int64_t j = 0; j < width; ++j) lanes[j] += lanes[j + width];
-  }
-  return lanes[0];
+template <Combine C>
+std::int64_t fold64(const std::int64_t* x, std::int64_t n) {
+  std::int64_t total = C == Combine::kMax   ? std::numeric_limits<std::int64_t>::min()
+                       : C == Combine::kMin ? std::numeric_limits<std::int64_t>::max()
+                                            : (C == Combine::kProd ? 1 : 0);
+  for (std::int64_t i = 0; i < n; ++i) total = combine64<C>(total, x[i]);
+  return total;
+}
+
+template <Combine C>
+void accumulate64(std::int64_t* __restrict acc, const std::int64_t* __restrict x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) acc[i] = combine64<C>(acc[i], x[i]);
 }
 
 void accumulate_squares(float* __restrict acc, const float* __restrict x,
@@ -189,6 +196,8 @@ void scale_and_keep(float* __restrict x, float scale, const std::uint32_t* __res
 // ---- Extremes and order
 // --------------------------------------------------------------------------------------
 
+constexpr std::int64_t kLanes = 64;
+
 // A block at a time: whether it holds the value is a vectorised question.
 template <class Hit>
 [[gnu::always_inline]] inline std::int64_t find_if(std::int64_t n, Hit hit) {
@@ -220,6 +229,15 @@ void accumulate_extreme(float* __restrict best, std::int32_t* __restrict place,
     best[i] = beats ? v : b;
     place[i] = beats ? k : place[i];
   }
+}
+
+std::int64_t scan64(std::int64_t* x, std::int64_t total, bool product, std::int64_t n) {
+  if (product) {
+    for (std::int64_t i = 0; i < n; ++i) x[i] = total = combine64<Combine::kProd>(total, x[i]);
+  } else {
+    for (std::int64_t i = 0; i < n; ++i) x[i] = total = combine64<Combine::kSum>(total, x[i]);
+  }
+  return total;
 }
 
 double scan(float* x, double total, bool product, std::int64_t n) {
@@ -305,7 +323,13 @@ RowKernels make_table() {
   t.store_float[NPU_DTYPE_I8] = &store_float<std::int8_t>;
   t.store_float[NPU_DTYPE_U8] = &store_float<std::uint8_t>;
   t.store_float[NPU_DTYPE_B8] = &store_float_bool;
-  t.square_sum = &square_sum;
+  t.fold_rows = {fold_maps<Combine::kSum>(), fold_maps<Combine::kMax>(), fold_maps<Combine::kMin>(),
+                 fold_maps<Combine::kProd>()};
+  t.fold64 = {&fold64<Combine::kSum>, &fold64<Combine::kMax>, &fold64<Combine::kMin>,
+              &fold64<Combine::kProd>};
+  t.accumulate64 = {&accumulate64<Combine::kSum>, &accumulate64<Combine::kMax>,
+                    &accumulate64<Combine::kMin>, &accumulate64<Combine::kProd>};
+  t.scan64 = &scan64;
   t.accumulate_squares = &accumulate_squares;
   t.absolute = &absolute;
   t.nonzero = &nonzero;

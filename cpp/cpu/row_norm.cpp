@@ -172,19 +172,25 @@ class RowNormKernel final : public HostKernel {
     }
   }
 
+  double fold(Map map, const float* values, std::int64_t n, float shift) const {
+    float sum = 0.0f;
+    rows_.fold_rows[static_cast<std::size_t>(Combine::kSum)][static_cast<std::size_t>(map)](
+        &sum, values, 0, 1, n, shift);
+    return static_cast<double>(sum);
+  }
+
   void run_row(const RowSpace::Pointers& at, float* buffer) const {
     float mean = 0.0f;
     if (!rms_) {
-      const auto sum = tiles_.fold[static_cast<std::size_t>(Combine::kSum)];
       double total = 0.0;
       for_chunks([&](std::int64_t o, std::int64_t i, std::int64_t n) {
-        total += static_cast<double>(sum(fetch(at, o, i, n, true, buffer), n));
+        total += fold(Map::kValue, fetch(at, o, i, n, true, buffer), n, 0.0f);
       });
       mean = static_cast<float>(total / static_cast<double>(count_));
     }
     double squares = 0.0;
     for_chunks([&](std::int64_t o, std::int64_t i, std::int64_t n) {
-      squares += static_cast<double>(rows_.square_sum(fetch(at, o, i, n, rms_, buffer), mean, n));
+      squares += fold(Map::kSquare, fetch(at, o, i, n, rms_, buffer), n, mean);
     });
     const float variance = static_cast<float>(squares / static_cast<double>(count_));
     const float scale = 1.0f / std::sqrt(variance + eps_);

@@ -106,14 +106,10 @@ class ScanKernel final : public HostKernel {
   }
 
   void run_integer(const RowSpace::Pointers& at, std::int64_t* values) const {
-    std::uint64_t total = op_ == NPU_SCAN_PROD ? 1 : 0;
+    std::int64_t total = op_ == NPU_SCAN_PROD ? 1 : 0;
     for_chunks([&](std::int64_t first, std::int64_t n) {
       load64_(values, at[0] + first * x_stride_ * x_size_, x_stride_, n);
-      for (std::int64_t i = 0; i < n; ++i) {
-        const auto v = static_cast<std::uint64_t>(values[i]);
-        total = op_ == NPU_SCAN_PROD ? total * v : total + v;
-        values[i] = static_cast<std::int64_t>(total);
-      }
+      total = rows_.scan64(values, total, op_ == NPU_SCAN_PROD, n);
       store64_(at[1] + first * y_stride_ * y_size_, values, y_stride_, n);
     });
   }

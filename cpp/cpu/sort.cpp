@@ -14,6 +14,8 @@ namespace {
 
 // Values turned into keys at a time.
 constexpr std::int64_t kChunk = 2048;
+// Up to so many values are kept in order while the row is read.
+constexpr std::int64_t kInserted = 64;
 
 std::uint32_t* bits(float* x) { return reinterpret_cast<std::uint32_t*>(x); }
 
@@ -39,7 +41,8 @@ class SortKernel final : public HostKernel {
     if (load64_ == nullptr) load_ = rows_.load_float[x.dtype];
     // Candidates gather until there are this many, then the best are kept.
     room_ = std::max<std::int64_t>(4 * count_, 2 * kChunk);
-    selects_ = room_ + kChunk < n_;
+    inserts_ = count_ <= kInserted && 2 * count_ < n_;
+    selects_ = !inserts_ && room_ + kChunk < n_;
     space_.plan(pool_.threads(), 16 * n_);
   }
 
@@ -56,7 +59,9 @@ class SortKernel final : public HostKernel {
   }
 
  private:
-  std::int64_t capacity() const { return round_up(selects_ ? room_ + kChunk : n_, 8); }
+  std::int64_t capacity() const {
+    return round_up(inserts_ ? kInserted : selects_ ? room_ + kChunk : n_, 8);
+  }
   // Two arrays of keyed indices, a chunk of values and one of keys; for integers also a whole row
   // of values and of indices.
   std::int64_t worker_bytes() const {
@@ -101,6 +106,7 @@ class SortKernel final : public HostKernel {
   template <class KeysOf>
   void run_keys(const RowSpace::Pointers& at, KeyedIndex* found, KeyedIndex* spare,
                 const KeysOf& keys_of) const {
+    if (inserts_) return run_insertion(at, found, keys_of);
     std::int64_t held = 0;
     KeyedIndex limit = std::numeric_limits<KeyedIndex>::max();
     for (std::int64_t first = 0; first < n_; first += kChunk) {
@@ -133,6 +139,27 @@ class SortKernel final : public HostKernel {
     for (std::int64_t i = 0; i < count_; ++i) store(at, i, index_of(found[i]));
   }
 
+  // Most values are none of the first few, which one comparison tells.
+  template <class KeysOf>
+  void run_insertion(const RowSpace::Pointers& at, KeyedIndex* found, const KeysOf& keys_of) const {
+    if (count_ == 0) return;
+    std::int64_t held = 0;
+    KeyedIndex limit = std::numeric_limits<KeyedIndex>::max();
+    for (std::int64_t first = 0; first < n_; first += kChunk) {
+      const std::int64_t n = std::min(kChunk, n_ - first);
+      const std::uint32_t* keys = keys_of(first, n);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const KeyedIndex value = keyed(keys[i], first + i);
+        if (value >= limit) continue;
+        std::int64_t place = held < count_ ? held++ : held - 1;
+        for (; place > 0 && found[place - 1] > value; --place) found[place] = found[place - 1];
+        found[place] = value;
+        if (held == count_) limit = found[held - 1];
+      }
+    }
+    for (std::int64_t i = 0; i < count_; ++i) store(at, i, index_of(found[i]));
+  }
+
   // Keys of more than 32 bits: the indices are sorted by what they point at.
   void run_wide(const RowSpace::Pointers& at, const std::int64_t* values,
                 std::uint32_t* order) const {
@@ -154,7 +181,8 @@ class SortKernel final : public HostKernel {
   const RowKernels& rows_;
   RowSpace space_;
   bool descending_ = false;
-  bool selects_ = false;
+  bool selects_ = false;  // keeps candidates, of which the first are sorted in the end
+  bool inserts_ = false;  // keeps the first few sorted
   std::int64_t n_ = 0, count_ = 0, room_ = 0;
   std::int64_t x_stride_ = 0, y_stride_ = 0, index_stride_ = 0, size_ = 0;
   RunLoad load_ = nullptr;
