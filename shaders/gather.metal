@@ -1,7 +1,7 @@
 // Elements picked by indices: one thread copies one element, bit by bit.
-#include "any_dtype.h"
 #include "common.h"
 #include "index.h"
+#include "typed.h"
 
 // y[y_at] = picked ? x[x_at] : 0, as elements of type T.
 #define NPU_GATHER_CASE(bytes, T)                                            \

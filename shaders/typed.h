@@ -7,6 +7,27 @@ NPU_FUNC bool npu_is_floating(npu_u32 dtype) {
   return dtype == NPU_DTYPE_F32 || dtype == NPU_DTYPE_F16 || dtype == NPU_DTYPE_BF16;
 }
 
+// 0 for a dtype that the NPU does not compute in.
+NPU_FUNC npu_u32 npu_element_bytes(npu_u32 dtype) {
+  switch (dtype) {
+    case NPU_DTYPE_I64:
+      return 8;
+    case NPU_DTYPE_F32:
+    case NPU_DTYPE_I32:
+      return 4;
+    case NPU_DTYPE_F16:
+    case NPU_DTYPE_BF16:
+    case NPU_DTYPE_I16:
+      return 2;
+    case NPU_DTYPE_I8:
+    case NPU_DTYPE_U8:
+    case NPU_DTYPE_B8:
+      return 1;
+    default:
+      return 0;
+  }
+}
+
 // Integers and bools (0 or 1) exactly; floating values towards zero.
 NPU_FUNC npu_i64 npu_load_i64(DEVICE_PTR(const npu_u8) from, npu_u32 dtype, npu_u64 index) {
   switch (dtype) {

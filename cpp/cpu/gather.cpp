@@ -14,14 +14,14 @@ constexpr std::int64_t kTaskBytes = 1 << 15;
 
 // Copies n elements whose indices are idx[i * idx_stride]; false and `bad` where one is out of
 // range.
-template <class T>
-bool pick(const T* x, std::int64_t k_stride, std::int64_t x_stride, const IndexOperand& indices,
-          const std::byte* idx, std::int64_t at, std::int64_t idx_stride, T* y,
-          std::int64_t y_stride, std::int64_t n, std::int64_t& bad) {
+template <class T, class I>
+bool pick(const T* x, std::int64_t k_stride, std::int64_t x_stride, const Places places,
+          const I* idx, std::int64_t idx_stride, T* y, std::int64_t y_stride, std::int64_t n,
+          std::int64_t& bad) {
   for (std::int64_t i = 0; i < n; ++i) {
-    const std::int64_t place = indices.place(idx, at + i * idx_stride);
+    const std::int64_t place = places.of(idx[i * idx_stride]);
     if (place < 0) {
-      bad = indices.value(idx, at + i * idx_stride);
+      bad = idx[i * idx_stride];
       return false;
     }
     y[i * y_stride] = x[i * x_stride + place * k_stride];
@@ -98,21 +98,33 @@ class GatherKernel final : public HostKernel {
     }
   }
 
+  template <class T>
+  bool pick_run(const T* x, std::int64_t x_stride, const std::byte* idx, std::int64_t at,
+                std::int64_t idx_stride, T* y, std::int64_t y_stride, std::int64_t n,
+                std::int64_t& bad) const {
+    const Places places = indices_.places();
+    if (indices_.wide()) {
+      return pick(x, p_.x_sk, x_stride, places, reinterpret_cast<const std::int64_t*>(idx) + at,
+                  idx_stride, y, y_stride, n, bad);
+    }
+    return pick(x, p_.x_sk, x_stride, places, reinterpret_cast<const std::int32_t*>(idx) + at,
+                idx_stride, y, y_stride, n, bad);
+  }
+
   // n values of r from one (a, b).
   template <class T>
   bool run_block(const T* x, const std::byte* idx, std::int64_t at, T* y, std::int64_t n,
                  std::int64_t& bad) const {
-    if (p_.y_c == 1) return pick(x, p_.x_sk, 0, indices_, idx, at, p_.idx_sr, y, p_.y_sr, n, bad);
+    if (p_.y_c == 1) return pick_run(x, 0, idx, at, p_.idx_sr, y, p_.y_sr, n, bad);
     for (std::int64_t r = 0; r < n; ++r, at += p_.idx_sr, y += p_.y_sr) {
       if (!whole_rows_) {
-        if (!pick(x, p_.x_sk, p_.x_sc, indices_, idx, at, p_.idx_sc, y, p_.y_sc, p_.y_c, bad)) {
-          return false;
-        }
+        if (!pick_run(x, p_.x_sc, idx, at, p_.idx_sc, y, p_.y_sc, p_.y_c, bad)) return false;
         continue;
       }
-      const std::int64_t place = indices_.place(idx, at);
+      const std::int64_t index = indices_.value(idx, at);
+      const std::int64_t place = indices_.places().of(index);
       if (place < 0) {
-        bad = indices_.value(idx, at);
+        bad = index;
         return false;
       }
       const T* row = x + place * p_.x_sk;

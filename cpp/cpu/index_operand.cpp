@@ -8,8 +8,7 @@ namespace npu::cpu {
 
 IndexOperand::IndexOperand(const DispatchInfo& dispatch, std::size_t operand, std::uint32_t limit,
                            bool wrap)
-    : limit_(limit),
-      wrap_(wrap),
+    : places_{limit, wrap ? std::int64_t{limit} : 0},
       wide_(dispatch.operands[operand].dtype == NPU_DTYPE_I64),
       where_(text("dispatch ", dispatch.index, " (", dispatch.name, "), kernel ",
                   dispatch.kernel.name)) {
@@ -21,8 +20,9 @@ IndexOperand::IndexOperand(const DispatchInfo& dispatch, std::size_t operand, st
 }
 
 void IndexOperand::fail(std::int64_t index) const {
-  throw Error(ErrorCode::kInvalidArgument,
-              text(where_, ": ", index_fault_message(index, static_cast<std::uint32_t>(limit_))));
+  throw Error(
+      ErrorCode::kInvalidArgument,
+      text(where_, ": ", index_fault_message(index, static_cast<std::uint32_t>(places_.limit))));
 }
 
 }  // namespace npu::cpu

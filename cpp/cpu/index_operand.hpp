@@ -9,17 +9,26 @@
 
 namespace npu::cpu {
 
+// How indices become places.
+struct Places {
+  std::int64_t limit;
+  std::int64_t wrap;  // what a negative index is moved by
+
+  // A place in [0, limit), or -1 where the index is out of range.
+  std::int64_t of(std::int64_t index) const {
+    const std::int64_t place = index < 0 ? index + wrap : index;
+    return static_cast<std::uint64_t>(place) < static_cast<std::uint64_t>(limit) ? place : -1;
+  }
+};
+
 class IndexOperand {
  public:
   // Throws kInvalidProgram for another dtype.
   IndexOperand(const DispatchInfo& dispatch, std::size_t operand, std::uint32_t limit, bool wrap);
 
-  // Index number `at` (in elements) as a place in [0, limit), or -1 where it is out of range.
-  std::int64_t place(const std::byte* idx, std::int64_t at) const {
-    const std::int64_t index = value(idx, at);
-    const std::int64_t place = index < 0 && wrap_ ? index + limit_ : index;
-    return place >= 0 && place < limit_ ? place : -1;
-  }
+  bool wide() const { return wide_; }
+  Places places() const { return places_; }
+  // Index number `at` (in elements).
   std::int64_t value(const std::byte* idx, std::int64_t at) const {
     return wide_ ? reinterpret_cast<const std::int64_t*>(idx)[at]
                  : reinterpret_cast<const std::int32_t*>(idx)[at];
@@ -28,8 +37,7 @@ class IndexOperand {
   [[noreturn]] void fail(std::int64_t index) const;
 
  private:
-  std::int64_t limit_;
-  bool wrap_;
+  Places places_;
   bool wide_;
   std::string where_;
 };

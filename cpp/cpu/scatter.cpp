@@ -11,7 +11,9 @@ namespace {
 
 enum Operand : std::size_t { kIdx, kSrc, kY };
 
-constexpr std::int64_t kTaskBytes = 1 << 15;
+constexpr int kTasksPerThread = 1;
+// Columns are not split into runs shorter than this.
+constexpr std::int64_t kBlockBytes = 512;
 
 // Elements of a storage type as the type that they are combined in.
 template <class T>
@@ -95,25 +97,68 @@ void update(std::byte* y, std::int64_t y_stride, const std::byte* src, std::int6
   }
 }
 
-using Update = void (*)(std::byte*, std::int64_t, const std::byte*, std::int64_t, std::int64_t);
+// One element for each of n indices: y[i * y_stride + place * k_stride] op= src[i * src_stride].
+// False and `bad` where an index is out of range.
+template <class Y, class S, std::uint32_t kOp, class I>
+bool walk_indices(const Places places, const I* idx, std::int64_t idx_stride, std::byte* y,
+                  std::int64_t y_stride, std::int64_t k_stride, const std::byte* src,
+                  std::int64_t src_stride, std::int64_t n, std::int64_t& bad) {
+  Y* to = reinterpret_cast<Y*>(y);
+  const S* from = reinterpret_cast<const S*>(src);
+  using Wide = typename Stored<Y>::Wide;
+  for (std::int64_t i = 0; i < n; ++i) {
+    const std::int64_t at = places.of(idx[i * idx_stride]);
+    if (at < 0) {
+      bad = idx[i * idx_stride];
+      return false;
+    }
+    Y* place = to + i * y_stride + at * k_stride;
+    const auto value = static_cast<Wide>(Stored<S>::load(from + i * src_stride));
+    Stored<Y>::store(place, combine<kOp>(Stored<Y>::load(place), value));
+  }
+  return true;
+}
+
+template <class Y, class S, std::uint32_t kOp>
+bool walk(const Places places, bool wide, const std::byte* idx, std::int64_t at,
+          std::int64_t idx_stride, std::byte* y, std::int64_t y_stride, std::int64_t k_stride,
+          const std::byte* src, std::int64_t src_stride, std::int64_t n, std::int64_t& bad) {
+  if (wide) {
+    return walk_indices<Y, S, kOp>(places, reinterpret_cast<const std::int64_t*>(idx) + at,
+                                   idx_stride, y, y_stride, k_stride, src, src_stride, n, bad);
+  }
+  return walk_indices<Y, S, kOp>(places, reinterpret_cast<const std::int32_t*>(idx) + at,
+                                 idx_stride, y, y_stride, k_stride, src, src_stride, n, bad);
+}
+
+// For one pair of dtypes and one way to combine: a run of elements at one index, and elements with
+// an index each.
+struct Update {
+  void (*run)(std::byte*, std::int64_t, const std::byte*, std::int64_t, std::int64_t) = nullptr;
+  bool (*walk)(Places, bool, const std::byte*, std::int64_t, std::int64_t, std::byte*, std::int64_t,
+               std::int64_t, const std::byte*, std::int64_t, std::int64_t, std::int64_t&) = nullptr;
+};
+
+template <class Y, class S, std::uint32_t kOp>
+constexpr Update kUpdate{&update<Y, S, kOp>, &walk<Y, S, kOp>};
 
 template <class Y, class S>
 Update update_for(std::uint32_t op) {
   switch (op) {
     case NPU_SCATTER_ADD:
-      return &update<Y, S, NPU_SCATTER_ADD>;
+      return kUpdate<Y, S, NPU_SCATTER_ADD>;
     case NPU_SCATTER_MUL:
-      return &update<Y, S, NPU_SCATTER_MUL>;
+      return kUpdate<Y, S, NPU_SCATTER_MUL>;
     case NPU_SCATTER_AMAX:
-      return &update<Y, S, NPU_SCATTER_AMAX>;
+      return kUpdate<Y, S, NPU_SCATTER_AMAX>;
     case NPU_SCATTER_AMIN:
-      return &update<Y, S, NPU_SCATTER_AMIN>;
+      return kUpdate<Y, S, NPU_SCATTER_AMIN>;
     default:
-      return &update<Y, S, NPU_SCATTER_SET>;
+      return kUpdate<Y, S, NPU_SCATTER_SET>;
   }
 }
 
-// Null where floats meet integers, or the dtype is none that the NPU computes in.
+// Nothing where floats meet integers, or the dtype is none that the NPU computes in.
 template <class Y>
 Update update_from(std::uint32_t src, std::uint32_t op) {
   if constexpr (std::is_same_v<typename Stored<Y>::Wide, float>) {
@@ -125,7 +170,7 @@ Update update_from(std::uint32_t src, std::uint32_t op) {
       case NPU_DTYPE_BF16:
         return update_for<Y, BFloat>(op);
       default:
-        return nullptr;
+        return {};
     }
   } else {
     switch (src) {
@@ -142,7 +187,7 @@ Update update_from(std::uint32_t src, std::uint32_t op) {
       case NPU_DTYPE_B8:
         return update_for<Y, Bool>(op);
       default:
-        return nullptr;
+        return {};
     }
   }
 }
@@ -168,7 +213,7 @@ Update choose_update(std::uint32_t y, std::uint32_t src, std::uint32_t op) {
     case NPU_DTYPE_B8:
       return update_from<Bool>(src, op);
     default:
-      return nullptr;
+      return {};
   }
 }
 
@@ -181,16 +226,17 @@ class ScatterKernel final : public HostKernel {
         update_(choose_update(p_.y_dtype, p_.src_dtype, p_.op)),
         src_size_(schema::dtype_size(dispatch.operands[kSrc].dtype)),
         y_size_(schema::dtype_size(dispatch.operands[kY].dtype)) {
-    if (update_ == nullptr) {
+    if (update_.run == nullptr) {
       throw Error(ErrorCode::kInvalidProgram,
                   text("dispatch ", dispatch.index, " (", dispatch.name,
                        "): operands src and y of kernel scatter have dtypes that do not go "
                        "together; compile the model again"));
     }
-    // A task owns some columns of one (a, b); all of them where there is little to do.
-    const std::int64_t column_bytes = std::int64_t{p_.idx_r} * y_size_;
-    lanes_ = std::clamp<std::int64_t>(kTaskBytes / std::max<std::int64_t>(1, column_bytes), 64,
-                                      std::max<std::int64_t>(64, p_.y_c));
+    // A task owns some columns of one (a, b): all of them, unless there are few tasks then.
+    const std::int64_t outer = std::max<std::int64_t>(1, std::int64_t{p_.y_a} * p_.y_b);
+    const std::int64_t wanted = ceil_div(std::int64_t{kTasksPerThread} * pool_.threads(), outer);
+    const std::int64_t most = std::int64_t{p_.y_c} * y_size_ / kBlockBytes;
+    lanes_ = ceil_div(p_.y_c, std::clamp<std::int64_t>(wanted, 1, std::max<std::int64_t>(1, most)));
     blocks_ = ceil_div(p_.y_c, lanes_);
   }
 
@@ -214,19 +260,30 @@ class ScatterKernel final : public HostKernel {
  private:
   void run_columns(const std::byte* idx, std::int64_t at, const std::byte* src, std::byte* y,
                    std::int64_t n, IndexFault& fault) const {
-    const bool one_index = p_.idx_sc == 0 || n == 1;
-    for (std::int64_t r = 0; r < p_.idx_r; ++r) {
-      const std::int64_t row = at + r * p_.idx_sr;
-      const std::byte* from = src + r * p_.src_sr * src_size_;
-      for (std::int64_t i = 0; i < (one_index ? 1 : n); ++i) {
-        const std::int64_t place = indices_.place(idx, row + i * p_.idx_sc);
-        if (place < 0) {
-          fault.note(indices_.value(idx, row + i * p_.idx_sc));
+    std::int64_t bad = 0;
+    if (n == 1) {
+      if (!update_.walk(indices_.places(), indices_.wide(), idx, at, p_.idx_sr, y, 0, p_.y_sk, src,
+                        p_.src_sr, p_.idx_r, bad)) {
+        fault.note(bad);
+      }
+      return;
+    }
+    for (std::int64_t r = 0; r < p_.idx_r; ++r, at += p_.idx_sr, src += p_.src_sr * src_size_) {
+      if (p_.idx_sc != 0) {
+        if (!update_.walk(indices_.places(), indices_.wide(), idx, at, p_.idx_sc, y, p_.y_sc,
+                          p_.y_sk, src, p_.src_sc, n, bad)) {
+          fault.note(bad);
           return;
         }
-        update_(y + (place * p_.y_sk + i * p_.y_sc) * y_size_, p_.y_sc,
-                from + i * p_.src_sc * src_size_, p_.src_sc, one_index ? n : 1);
+        continue;
       }
+      const std::int64_t index = indices_.value(idx, at);
+      const std::int64_t place = indices_.places().of(index);
+      if (place < 0) {
+        fault.note(index);
+        return;
+      }
+      update_.run(y + place * p_.y_sk * y_size_, p_.y_sc, src, p_.src_sc, n);
     }
   }
 

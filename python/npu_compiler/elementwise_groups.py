@@ -110,6 +110,6 @@ def lower_group(lowering: Lowering, nodes: list[Node]) -> None:
     builder, result = build_program(nodes)
     last = nodes[-1]
     outside = [h for h in builder.inputs if isinstance(h, Value)]
-    out = lowering.define(last.output, image=lowering.is_image(*outside))
+    out = lowering.define(last.output, image=lowering.is_image(*outside), strided=True)
     name = "+".join(origin for node in nodes for origin in node.origins)
     emit_program(lowering, out, builder, result, last, name=name)

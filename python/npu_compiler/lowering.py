@@ -24,6 +24,7 @@ from npu_compiler.kernels.record import Kernel
 from npu_compiler.layout import Layout, activation_layout, input_layout, row_major
 from npu_compiler.ops.record import COPYABLE
 from npu_compiler.passes.constants import is_uniform
+from npu_compiler.placement import Slot, plan_slots
 from npu_compiler.precision import Precision
 from npu_compiler.program.recipes import Recipe, RecipeStep, run_recipe
 from npu_compiler.target import TargetConfig
@@ -84,6 +85,7 @@ class Lowering:
         self._residents: dict[Storage, list[Value]] = {}
         self._last_reads: dict[Value, int] | None = None
         self._steps: dict[Node, int] = {}
+        self._slots = plan_slots(graph)
         self._output_slots: dict[Value, int] = {}
         for slot, value in enumerate(graph.outputs):
             if value.kind == "node":
@@ -150,7 +152,16 @@ class Lowering:
     def define(self, value: Value, *, image: bool, strided: bool = False) -> View:
         """Memory for a node's result: an output buffer if it is one, else in the arena. ``image``:
         a 4-D result is channels_last with padded channels (outputs always are), else row_major.
+        ``strided``: the caller can write any strides, so the result may lie within a concatenation
+        that will want it.
         """
+        if value in self._views:
+            return self._views[value]
+        if strided and value in self._slots:
+            place = self._slot(value, image)
+            if place is not None:
+                self._place(value, place)
+                return place
         slot = self._output_slots.get(value)
         if slot is not None and self.outputs[slot] is None:
             storage = self._define_output(slot, value)
@@ -161,6 +172,29 @@ class Lowering:
             storage = self._store(value.name, "arena", value, layout)
         self._place(value, storage.view())
         return self._views[value]
+
+    def _slot(self, value: Value, image: bool) -> View | None:
+        """The place of ``value`` in a concatenation, whose memory is defined now if it is not yet;
+        None where its layout is another.
+        """
+        slot = self._slots[value]
+        whole = self.define(slot.whole, image=image, strided=True)
+        layout = activation_layout(value.shape, self.target) if image else row_major(value.shape)
+        return slot.of(whole) if whole.storage.layout == layout.name else None
+
+    def fill_slot(self, value: Value, slot: Slot) -> tuple[View, View] | None:
+        """Where ``value`` lies and where its concatenation wants it; None where both are one."""
+        source, place = self.read(value), slot.of(self._views[slot.whole])
+        same = source.storage is place.storage and (
+            source.shape,
+            source.strides,
+            source.offset,
+        ) == (
+            place.shape,
+            place.strides,
+            place.offset,
+        )
+        return None if same else (source, place)
 
     def update(self, node: Node, base: Value) -> View:
         """Where ``node`` may write a new version of ``base``, which starts as a copy of it: the

@@ -8,8 +8,7 @@ same view.
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from npu_compiler.errors import CompilerError
@@ -25,7 +24,7 @@ class Lifetime:
     last: int
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, slots=True)
 class _Block:
     """Storages that share memory one after the other, as the planner sees them."""
 
@@ -147,6 +146,9 @@ def _live_peak(blocks: Sequence[_Block]) -> int:
     return peak
 
 
+# Picks a start among the free gaps (start, end) for a size.
+Fit = Callable[[list[tuple[int, int]], int], int]
+
 # Orders in which greedy placement is tried; the best result wins.
 _ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
     lambda b: (-b.size, b.first),
@@ -156,8 +158,12 @@ _ORDERS: tuple[Callable[[_Block], tuple[int, ...]], ...] = (
     lambda b: (-b.last, -b.size),
 )
 _REFINEMENTS = 24
-# Bounds the work for large models: pairs of blocks compared in all placements together.
-_BUDGET = 3_000_000
+# Dispatches per bucket: a block is compared with those of the buckets that it lives in.
+_BUCKET = 32
+# Bounds the work for large models: pairs of blocks compared in all placements together. A plan this
+# close to the lower bound ends the search sooner.
+_BUDGET = 1_500_000
+_CLOSE = 1.01
 
 
 def _place(blocks: list[_Block], lower_bound: int) -> int:
@@ -166,21 +172,29 @@ def _place(blocks: list[_Block], lower_bound: int) -> int:
     """
     best_size: int | None = None
     best: list[int] = []
-    trials = 2 * len(_ORDERS)
-    refinements = _BUDGET // (trials * max(1, len(blocks)) ** 2)
-    for key in _ORDERS:
-        for fit in (_lowest_gap, _tightest_gap):
-            order = sorted(blocks, key=key)
-            for _ in range(min(_REFINEMENTS, max(1, refinements))):
-                size = _greedy(order, fit)
-                if best_size is None or size < best_size:
-                    best_size, best = size, [b.offset for b in blocks]
-                if best_size == lower_bound:
-                    return lower_bound
-                order = _top_first(order, size)
+    left = _BUDGET
+    for order, fit in _searches(blocks):
+        size = _greedy(order, fit)
+        if best_size is None or size < best_size:
+            best_size, best = size, [b.offset for b in blocks]
+        left -= 2 * _BUCKET * len(blocks)
+        enough = _BUDGET * 7 // 8 if best_size <= lower_bound * _CLOSE else 0
+        if best_size == lower_bound or left <= enough:
+            break
     for block, offset in zip(blocks, best, strict=True):
         block.offset = offset
     return best_size or 0
+
+
+def _searches(blocks: list[_Block]) -> Iterator[tuple[list[_Block], Fit]]:
+    """Orders to try, and how gaps are picked; the blocks are placed between one and the next. Every
+    start gets its first try before any is refined.
+    """
+    starts = [(sorted(blocks, key=k), fit) for k in _ORDERS for fit in (_lowest_gap, _tightest_gap)]
+    for _ in range(_REFINEMENTS):
+        for index, (order, fit) in enumerate(starts):
+            yield order, fit
+            starts[index] = (_top_first(order, max(b.offset + b.size for b in blocks)), fit)
 
 
 def _top_first(order: Sequence[_Block], size: int) -> list[_Block]:
@@ -197,22 +211,36 @@ def _tightest_gap(gaps: list[tuple[int, int]], size: int) -> int:
     return min((end - start, start) for start, end in gaps if end - start >= size)[1]
 
 
-def _greedy(order: Sequence[_Block], fit: Callable[[list[tuple[int, int]], int], int]) -> int:
-    placed: list[_Block] = []
+def _greedy(order: Sequence[_Block], fit: Fit) -> int:
+    """Place the blocks in this order, each in a gap that ``fit`` picks; returns the size."""
+    buckets: list[list[_Block]] = [[] for _ in range(_steps(order) // _BUCKET + 1)]
     top = 0
     for block in order:
+        first, last = block.first, block.last
+        own = buckets[first // _BUCKET : last // _BUCKET + 1]
+        near = own[0] if len(own) == 1 else dict.fromkeys(b for bucket in own for b in bucket)
+        alive = [b for b in near if b.first <= last and first <= b.last]
+        alive.sort(key=_offset)
         gaps: list[tuple[int, int]] = []
         at = 0
-        for other in placed:
-            if other.first <= block.last and block.first <= other.last:
-                if other.offset > at:
-                    gaps.append((at, other.offset))
-                at = max(at, other.offset + other.size)
+        for other in alive:
+            if other.offset > at:
+                gaps.append((at, other.offset))
+            at = max(at, other.offset + other.size)
         gaps.append((at, 1 << 62))
         block.offset = fit(gaps, block.size)
         top = max(top, block.offset + block.size)
-        insort(placed, block, key=lambda b: b.offset)
+        for bucket in own:
+            bucket.append(block)
     return top
+
+
+def _steps(blocks: Sequence[_Block]) -> int:
+    return max((b.last for b in blocks), default=0)
+
+
+def _offset(block: _Block) -> int:
+    return block.offset
 
 
 def check_plan(plan: MemoryPlan) -> None:

@@ -87,6 +87,8 @@ def _reads() -> None:
         (3, 70, 4, 4),
         index(5, limit=3),
     )
+    at = index(3, 4, limit=420)
+    case("take", lambda x, i, j: [x.take(i), x.transpose(1, 2).take(j)], shape, at, at - 420)
     along = torch.take_along_dim
     case("take_along_dim", lambda x, i: along(x, i, 1), (3, 5), index(3, 2, limit=5))
     case("take_along_broadcast", lambda x, i: along(x, i, -2), (2, 5, 1), index(1, 3, 4, limit=5))

@@ -99,6 +99,20 @@ def _rearranged() -> None:
     for name, function in functions.items():
         case(name, lambda x, f=function: _forms(f, x), SHAPE)
     case("native_channel_shuffle", lambda x: aten.native_channel_shuffle.default(x, 2), SHAPE)
+    case(
+        "im2col", lambda x: _forms(lambda t: F.unfold(t, (2, 3), (2, 1), (1, 2), (1, 2)), x), SHAPE
+    )
+    case("im2col_3d", lambda x: F.unfold(x, 2), (3, 4, 5))
+    for name in ("hstack", "vstack", "dstack", "column_stack"):
+        join = getattr(torch, name)
+        for shape in ((3,), (3, 4), (2, 3, 4)):
+            case(
+                f"{name}_{len(shape)}d", lambda a, b, f=join: f([a * 2, b, a + 1]) + 1, shape, shape
+            )
+    case("hstack_0d", lambda a: [torch.hstack([a, a * 2]), torch.vstack([a, a * 3])], ())
+    case("row_stack", lambda a: aten.row_stack.default([a, a * 2]), (3,))
+    case("concat", lambda a: aten.concat.default([a, a * 2], 1), (3, 2))
+    case("concatenate", lambda a: aten.concatenate.default([a, a * 2], 1), (3, 2))
     case("pixel_shuffle", lambda x: F.pixel_shuffle(x, 3), (2, 18, 2, 3))
     case("pixel_shuffle_image", lambda x: F.pixel_shuffle(_image(x), 2), (2, 72, 2, 3))
     case("pixel_shuffle_3d", lambda x: F.pixel_shuffle(x, 2), (8, 2, 3))

@@ -45,10 +45,10 @@ REFUSED: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...], str]] 
         (X,),
         "max_unpool2d.default: the NPU has no such operator",
     ),
-    "reflection": (
-        lambda x: F.pad(x, (1, 1, 1, 1), mode="reflect"),
+    "mask index": (
+        lambda x: torch.ops.aten.index_put.default(x, [x > 0], x.sum()),
         (X,),
-        "'reflect' is not supported",
+        "every index must be int64 or int32, got bool; what a mask picks depends on the data",
     ),
     "float64": (lambda x: x * 2, (X.double(),), "is float64"),
     "unknown": (lambda x: torch.fft.rfft(x.abs()).real, (X,), "complex64|has no such operator"),

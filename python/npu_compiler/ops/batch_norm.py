@@ -89,7 +89,7 @@ def _static_scale(lowering: Lowering, node: Node, bn: BatchNorm, out: View) -> t
 def _lower(lowering: Lowering, node: Node) -> None:
     bn = batch_norm_of(node)
     x = node.tensor("input")
-    out = lowering.define(node.output, image=True)
+    out = lowering.define(node.output, image=True, strided=True)
     b = Builder()
     value = b.load(x)
     if all(v.is_parameter and v.kind == bn.mean.kind for v in bn.parameters):

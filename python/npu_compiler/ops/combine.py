@@ -1,19 +1,24 @@
-"""Operators that put tensors together: cat, stack, constant padding."""
+"""Operators that put tensors together: cat and stack."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.graph import Node, Value
-from npu_compiler.ops.arguments import axis, integers, number, require, same_shape
+from npu_compiler.ops.arguments import axis, require, same_shape
 from npu_compiler.ops.record import COPYABLE, OpRecord
-from npu_compiler.view import View
+from npu_compiler.placement import slots_of
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
+
+
+_CATS = ("aten.cat.default", "aten.concat.default", "aten.concatenate.default")
+_STACK = "aten.stack.default"
+# The dimension along which these join their parts, which get it if they lack it.
+_STACKS = {"hstack": 1, "vstack": 0, "row_stack": 0, "dstack": 2, "column_stack": 1}
 
 
 def _tensors(node: Node) -> list[Value]:
@@ -29,43 +34,85 @@ def _parts(node: Node) -> list[Value]:
     return kept or tensors[:1]
 
 
+Shape = tuple[int, ...]
+
+
+def _joined(node: Node) -> tuple[list[Value], list[Shape], int]:
+    """The parts of a cat or one of its relatives, the shapes that they are joined as, and the
+    dimension.
+    """
+    if node.op_type in _CATS:
+        parts = _parts(node)
+        require(parts[0].rank >= 1, "0-d tensors cannot be concatenated")
+        return parts, [p.shape for p in parts], axis(node.args["dim"], parts[0].rank)
+    name = node.op_type.split(".")[1]
+    parts = _tensors(node)
+    shapes = [_at_least(name, p.shape) for p in parts]
+    dim = 0 if name == "hstack" and len(shapes[0]) == 1 else _STACKS[name]
+    return parts, shapes, dim
+
+
+def _at_least(name: str, shape: Shape) -> Shape:
+    """``shape`` with the dimensions that hstack and its like add."""
+    if name == "hstack":
+        return shape or (1,)
+    if name == "column_stack":
+        return (*shape, 1) if len(shape) == 1 else shape or (1, 1)
+    if name == "dstack":
+        short = {0: (1, 1, 1), 1: (1, *shape, 1), 2: (*shape, 1)}
+        return short.get(len(shape), shape)
+    return (1, *(shape or (1,))) if len(shape) < 2 else shape
+
+
 def _check_cat(node: Node) -> str | None:
-    parts = _parts(node)
-    first = parts[0]
-    require(first.rank >= 1, "0-d tensors cannot be concatenated")
-    dim = axis(node.args["dim"], first.rank)
-    for t in parts:
+    _, shapes, dim = _joined(node)
+    first = shapes[0]
+    for shape in shapes:
         require(
-            t.rank == first.rank
-            and t.shape[:dim] == first.shape[:dim]
-            and t.shape[dim + 1 :] == first.shape[dim + 1 :],
-            f"shapes {[list(p.shape) for p in parts]} differ elsewhere than in dim {dim}",
+            len(shape) == len(first) > dim
+            and shape[:dim] == first[:dim]
+            and shape[dim + 1 :] == first[dim + 1 :],
+            f"shapes {[list(s) for s in shapes]} differ elsewhere than in dim {dim}",
         )
-    total = sum(t.shape[dim] for t in parts)
-    same_shape(node, (*first.shape[:dim], total, *first.shape[dim + 1 :]))
+    total = sum(shape[dim] for shape in shapes)
+    same_shape(node, (*first[:dim], total, *first[dim + 1 :]))
     return None
 
 
-def _lower_cat(lowering: Lowering, node: Node) -> None:
-    parts = _parts(node)
-    dim = axis(node.args["dim"], parts[0].rank)
-    out = lowering.define(node.output, image=lowering.is_image(*parts))
-    starts = [sum(p.shape[dim] for p in parts[:i]) for i in range(len(parts))]
-    _assemble(
-        lowering,
-        node,
-        out,
-        [(p, out.slice(dim, at, p.shape[dim])) for p, at in zip(parts, starts, strict=True)],
-    )
+def concatenation(node: Node) -> tuple[list[Value], list[Shape], int, bool] | None:
+    """The parts of a cat or stack, the shapes that they are joined as, the dimension, and whether
+    it is a new one; None for another node.
+    """
+    if node.op_type == _STACK:
+        parts = _tensors(node)
+        return parts, [p.shape for p in parts], axis(node.args["dim"], parts[0].rank + 1), True
+    if node.op_type in _JOINS:
+        return (*_joined(node), False)
+    return None
 
 
-def _assemble(lowering: Lowering, node: Node, out: View, pieces: list[tuple[Value, View]]) -> None:
-    """Copy each value into its place; ``out``'s padding is filled once if no piece has any."""
+def _lower(lowering: Lowering, node: Node) -> None:
+    """Copy the parts that do not lie in their places yet; the padding is filled once if no part has
+    any.
+    """
+    slots = slots_of(node) or []
+    single = slots[0][0]
+    if len(slots) == 1 and (single.shape, single.dtype) == (node.output.shape, node.output.dtype):
+        lowering.alias(node.output, lowering.read(single))
+        return
+    image = node.op_type != _STACK and lowering.is_image(*(part for part, _ in slots))
+    out = lowering.define(node.output, image=image, strided=True)
     name = "+".join(node.origins)
-    for value, place in pieces:
-        builder = Builder()
-        emit_program(lowering, place, builder, builder.load(value), node, name=name, is_copy=True)
-    if out.pad is not None and not any(place.pad is not None for _, place in pieces):
+    for part, slot in slots:
+        missing = lowering.fill_slot(part, slot)
+        if missing is not None:
+            builder = Builder()
+            # A parameter is loaded in the precision of the result.
+            value = part if part.is_parameter else missing[0]
+            emit_program(
+                lowering, missing[1], builder, builder.load(value), node, name=name, is_copy=True
+            )
+    if out.pad is not None and not any(slot.of(out).pad is not None for _, slot in slots):
         lowering.zero_padding(out, node, f"{name}.padding")
 
 
@@ -81,90 +128,23 @@ def _check_stack(node: Node) -> str | None:
     return None
 
 
-def _lower_stack(lowering: Lowering, node: Node) -> None:
-    tensors = _tensors(node)
-    dim = axis(node.args["dim"], tensors[0].rank + 1)
-    out = lowering.define(node.output, image=False)
-    _assemble(lowering, node, out, [(t, out.drop(dim, i)) for i, t in enumerate(tensors)])
-
-
-def _check_pad_attrs(args: Mapping[str, Any]) -> str | None:
-    pad = integers(args["pad"], "pad")
-    require(len(pad) % 2 == 0, f"pad must hold pairs, got {list(pad)}")
-    mode = args.get("mode", "constant")
-    require(mode == "constant", f"padding mode {mode!r} is not supported, only 'constant'")
-    value = args.get("value")
-    require(value is None or number(value, "value") == value or value != value, "")
-    return None
-
-
-def _pairs(node: Node) -> list[tuple[int, int]]:
-    """(before, after) per dimension, in order."""
-    pad = integers(node.args["pad"], "pad")
-    rank = node.tensor("self").rank
-    require(len(pad) <= 2 * rank, f"pad {list(pad)} is too long for rank {rank}")
-    found = [(0, 0)] * rank
-    for i in range(len(pad) // 2):
-        found[rank - 1 - i] = (pad[2 * i], pad[2 * i + 1])
-    return found
-
-
-def _check_pad(node: Node) -> str | None:
-    x = node.tensor("self")
-    shape = [n + a + z for n, (a, z) in zip(x.shape, _pairs(node), strict=True)]
-    require(min(shape, default=0) >= 0, f"pad makes the shape negative: {shape}")
-    same_shape(node, shape)
-    return None
-
-
-def _lower_pad(lowering: Lowering, node: Node) -> None:
-    """Fill the result, then copy the input into its place; negative padding crops."""
-    x = lowering.read(node.tensor("self"))
-    out = lowering.define(node.output, image=lowering.is_image(node.tensor("self")))
-    inner = out
-    for dim, (before, after) in enumerate(_pairs(node)):
-        cut = max(-before, 0)
-        x = x.slice(dim, cut, max(0, x.shape[dim] - cut - max(-after, 0)))
-        inner = inner.slice(dim, max(before, 0), x.shape[dim])
-    fill = Builder()
-    value = node.args.get("value")
-    name = "+".join(node.origins)
-    constant = fill.constant(0.0 if value is None else float(value))
-    emit_program(lowering, out, fill, constant, node, name=f"{name}.fill")
-    builder = Builder()
-    inner = View(inner.storage, inner.shape, inner.strides, inner.offset)
-    emit_program(lowering, inner, builder, builder.load(x), node, name=name, is_copy=True)
-
-
+_JOINS = (*_CATS, *(f"aten.{name}.default" for name in _STACKS))
 RECORDS = (
-    OpRecord(
-        "aten.cat.default",
-        "tensors:T[], dim=0",
-        lower=_lower_cat,
-        check=_check_cat,
-        dtypes=COPYABLE,
+    *(
+        OpRecord(
+            op_type,
+            "tensors:T[], dim=0" if op_type in _CATS else "tensors:T[]",
+            lower=_lower,
+            check=_check_cat,
+            dtypes=COPYABLE,
+        )
+        for op_type in _JOINS
     ),
     OpRecord(
-        "aten.stack.default",
+        _STACK,
         "tensors:T[], dim=0",
-        lower=_lower_stack,
+        lower=_lower,
         check=_check_stack,
-        dtypes=COPYABLE,
-    ),
-    OpRecord(
-        "aten.constant_pad_nd.default",
-        "self:T, pad, value=0",
-        lower=_lower_pad,
-        check_attrs=_check_pad_attrs,
-        check=_check_pad,
-        dtypes=COPYABLE,
-    ),
-    OpRecord(
-        "aten.pad.default",
-        "self:T, pad, mode='constant', value=None",
-        lower=_lower_pad,
-        check_attrs=_check_pad_attrs,
-        check=_check_pad,
         dtypes=COPYABLE,
     ),
 )

@@ -107,7 +107,8 @@ def _range(node: Node) -> tuple[Any, Any, Any]:
 def _length(start: Any, end: Any, step: Any) -> int:
     if all(isinstance(v, int) for v in (start, end, step)):
         return -int((start - end) // step)
-    return int(ceil((end - start) / step))
+    length: int = ceil((end - start) / step)
+    return length
 
 
 def _arange(node: Node) -> Array:

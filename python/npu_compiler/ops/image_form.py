@@ -52,7 +52,7 @@ class ImageForm:
         fewer than 4 dimensions.
         """
         if value.rank == 4 or any(value is output for output in lowering.graph.outputs):
-            return self.view(lowering.define(value, image=True))
+            return self.view(lowering.define(value, image=True, strided=value.rank == 4))
         dtype = lowering.precision.storage(value.dtype)
         images = lowering.image_memory(value.name, self.images(value.shape), dtype)
         view = images.drop(2) if self.spatial == 1 else images

@@ -90,6 +90,24 @@ def _lower_take_along(lowering: Lowering, node: Node) -> None:
     _gather_along(lowering, node, x, index, dim, out, wrap=False)
 
 
+def _check_take(node: Node) -> str | None:
+    check_index(node.tensor("index"), "index")
+    same_dtypes(node.tensor("self"), node.output)
+    same_shape(node, node.tensor("index").shape)
+    return None
+
+
+def _lower_take(lowering: Lowering, node: Node) -> None:
+    """The tensor counts as one row."""
+    x = lowering.read(node.tensor("self"))
+    index = lowering.read(node.tensor("index"))
+    row = x.reshape((x.numel,)) or lowering.contiguous(x, node).reshape((x.numel,)) or x
+    out = lowering.define(node.output, image=False, strided=True)
+    places = View(row.storage, out.shape, (0,) * len(out.shape), row.offset)
+    source = Indexed(places, row.shape[0], row.strides[0])
+    emit_gather(lowering, node, source, index, out)
+
+
 # Advanced indexing.
 
 
@@ -215,6 +233,13 @@ RECORDS = (
         "self:T, indices:T, dim=None",
         lower=_lower_take_along,
         check=_check_take_along,
+        dtypes=INDEXABLE,
+    ),
+    OpRecord(
+        "aten.take.default",
+        "self:T, index:T",
+        lower=_lower_take,
+        check=_check_take,
         dtypes=INDEXABLE,
     ),
     OpRecord(

@@ -178,7 +178,7 @@ def _lower_linear(lowering: Lowering, node: Node) -> None:
     x = lowering.read(node.tensor("input"))
     residual = node.epilogue.residual
     added = None if residual is None else lowering.read(residual)
-    out = lowering.define(node.output, image=False)
+    out = lowering.define(node.output, image=False, strided=True)
     source = weight_source(weight)
     if source is not None and (bias is None or bias.is_parameter):
         base, made = source
@@ -202,7 +202,7 @@ def _lower_product(first: str, second: str) -> Callable[[Lowering, Node], None]:
     def lower(lowering: Lowering, node: Node) -> None:
         residual = node.epilogue.residual
         added = None if residual is None else lowering.read(residual)
-        out = lowering.define(node.output, image=False)
+        out = lowering.define(node.output, image=False, strided=True)
         _emit_product(lowering, node, node.tensor(first), node.tensor(second), out, None, added)
 
     return lower
@@ -248,16 +248,16 @@ def _lower_addmm(first: str, second: str) -> Callable[[Lowering, Node], None]:
             added = (
                 None if node.epilogue.residual is None else lowering.read(node.epilogue.residual)
             )
-            out = lowering.define(node.output, image=False)
+            out = lowering.define(node.output, image=False, strided=True)
             _emit_product(lowering, node, a, b, out, bias, added)
             return
         if alpha == 1 and beta == 1 and addend.shape == out_shape and not _has_epilogue(node):
             residual = lowering.read(addend)
-            out = lowering.define(node.output, image=False)
+            out = lowering.define(node.output, image=False, strided=True)
             _emit_product(lowering, node, a, b, out, None, residual)
             return
         # beta * self + alpha * product; PyTorch passes over self where beta is 0.
-        out = lowering.define(node.output, image=False)
+        out = lowering.define(node.output, image=False, strided=True)
         product = lowering.temporary(f"{node.name}.product", out_shape, out.dtype)
         _emit_product(lowering, node, a, b, product)
         builder = Builder()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from npu_compiler.graph import Node
-from npu_compiler.ops.arguments import axis, integer, integers, require, same_shape
+from npu_compiler.ops.arguments import axis, integer, integers, pair, require, same_shape
 from npu_compiler.ops.embedding import select_along
 from npu_compiler.ops.record import COPYABLE, OpRecord
 from npu_compiler.view import View
@@ -134,6 +134,59 @@ def _channel_shuffle(node: Node, x: View) -> View:
     same_shape(node, x.shape)
     split = _split_dim(x, 1, (groups, x.shape[1] // groups))
     return split.permute((0, 2, 1, *range(3, len(split.shape))))
+
+
+# im2col
+
+
+def _windows(node: Node) -> tuple[tuple[int, int], ...]:
+    """Kernel, dilation, padding and stride, and how many windows there are, as (rows, columns)."""
+    names = ("kernel_size", "dilation", "padding", "stride")
+    kernel, dilation, padding, stride = (pair(node.args[name], name) for name in names)
+    x = node.tensor("self")
+    require(x.rank in (3, 4), f"the input must be an image or a batch of them, got {list(x.shape)}")
+    require(
+        min(*kernel, *dilation, *stride) >= 1 and min(padding) >= 0,
+        f"kernel {kernel}, dilation {dilation}, padding {padding} and stride {stride} must be "
+        "positive",
+    )
+    counts = [
+        (n + 2 * p - d * (k - 1) - 1) // s + 1
+        for n, k, d, p, s in zip(x.shape[-2:], kernel, dilation, padding, stride, strict=True)
+    ]
+    require(min(counts) >= 1, f"no window fits the image {list(x.shape)}")
+    return kernel, dilation, padding, stride, (counts[0], counts[1])
+
+
+def _check_im2col(node: Node) -> str | None:
+    kernel, *_, counts = _windows(node)
+    x = node.tensor("self")
+    require(x.dtype == node.output.dtype, f"the result must be {x.dtype}")
+    channels = x.shape[-3] * prod(kernel)
+    same_shape(node, (*x.shape[:-3], channels, prod(counts)))
+    return None
+
+
+def _lower_im2col(lowering: Lowering, node: Node) -> None:
+    kernel, dilation, padding, stride, counts = _windows(node)
+    x = lowering.read(node.tensor("self"))
+    if any(padding):
+        (top, left), (h, w) = padding, x.shape[-2:]
+        shape = (*x.shape[:-2], h + 2 * top, w + 2 * left)
+        padded = lowering.temporary(f"{node.name}.padded", shape, x.dtype)
+        lowering.copy(lowering.fill(0, x.dtype), padded, node, name=f"{node.name}.fill")
+        rank = len(shape)
+        inner = padded.slice(rank - 2, top, h).slice(rank - 1, left, w)
+        lowering.copy(x, inner, node, name=f"{node.name}.padded")
+        x = padded
+    (sh, sw), at = x.strides[-2:], len(x.shape) - 2
+    windows = View(
+        x.storage,
+        (*x.shape[:at], *kernel, *counts),
+        (*x.strides[:at], dilation[0] * sh, dilation[1] * sw, stride[0] * sh, stride[1] * sw),
+        x.offset,
+    )
+    _write(lowering, node, windows)
 
 
 # roll
@@ -266,6 +319,13 @@ RECORDS = (
     _rearranged("aten.pixel_unshuffle.default", "self:T, downscale_factor", _pixel_unshuffle),
     _rearranged("aten.channel_shuffle.default", "self:T, groups", _channel_shuffle),
     _rearranged("aten.native_channel_shuffle.default", "self:T, groups", _channel_shuffle),
+    OpRecord(
+        "aten.im2col.default",
+        "self:T, kernel_size, dilation, padding, stride",
+        lower=_lower_im2col,
+        check=_check_im2col,
+        dtypes=COPYABLE,
+    ),
     OpRecord(
         "aten.roll.default",
         "self:T; shifts; dims=[]",
