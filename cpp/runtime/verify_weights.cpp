@@ -40,6 +40,8 @@ StepRule step_rule(schema::RecipeOp op) {
       return {false, 0, 0, true, false, Value::kNone};
     case schema::RecipeOp::kWeightNorm:
       return {false, 0b0001, 0b0001, true, false, Value::kNone};
+    case schema::RecipeOp::kAppend:
+      return {false, 0b0001, 0b0001, false, false, Value::kNone};
     case schema::RecipeOp::kCast:
       return {false, 0, 0, false, true, Value::kNone};
   }

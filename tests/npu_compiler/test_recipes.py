@@ -65,6 +65,17 @@ def test_slice_and_flip() -> None:
             RecipeStep(op, args=bad)
 
 
+def test_append() -> None:
+    more = {"w": W, "x": W[:2] + 1}
+    joined = run_recipe((LOAD, RecipeStep("append", sources=("x",))), more)
+    assert np.array_equal(joined, np.concatenate([W, W[:2] + 1]))
+    for other in (W[:, :2], W[0], W.astype(np.float64)):
+        with pytest.raises(RecipeError, match="append"):
+            run_recipe((LOAD, RecipeStep("append", sources=("x",))), {"w": W, "x": other})
+    with pytest.raises(RecipeError, match="append"):
+        RecipeStep("append", sources=(None,))
+
+
 def test_a_tensor_without_dimensions_keeps_none() -> None:
     steps = (RecipeStep("load", sources=("w",)), RecipeStep("cast", dtype="float16"))
     assert run_recipe(steps, {"w": np.float32(1.5).reshape(())}).shape == ()

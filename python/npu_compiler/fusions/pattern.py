@@ -124,6 +124,17 @@ class Either(Pattern):
 
 
 @dataclass(frozen=True)
+class Items(Pattern):
+    """A list of exactly these, in order."""
+
+    patterns: tuple[Pattern, ...]
+
+    def match(self, subject: Any, found: Match) -> Iterator[Match]:
+        if isinstance(subject, list) and len(subject) == len(self.patterns):
+            yield from _match_items(list(zip(self.patterns, subject, strict=True)), found)
+
+
+@dataclass(frozen=True)
 class Cast(Pattern):
     """``inner``, or a chain of casts between float dtypes that ends in it. The fused kernel
     computes in float32 and rounds once, so casts in the middle of it have nothing left to do.
@@ -166,18 +177,19 @@ class Op(Pattern):
         if node.op_type not in self.op_types or node.epilogue != type(node.epilogue)():
             return
         for args in self._orders():
-            yield from _match_all(list(args.items()), node, found.with_node(node))
+            if args.keys() <= node.args.keys():
+                pairs = [(pattern, node.args[name]) for name, pattern in args.items()]
+                yield from _match_items(pairs, found.with_node(node))
 
 
-def _match_all(args: list[tuple[str, Pattern]], node: Node, found: Match) -> Iterator[Match]:
-    if not args:
+def _match_items(pairs: list[tuple[Pattern, Any]], found: Match) -> Iterator[Match]:
+    """Every way in which all patterns match their subjects."""
+    if not pairs:
         yield found
         return
-    (name, pattern), rest = args[0], args[1:]
-    if name not in node.args:
-        return
-    for extended in pattern.match(node.args[name], found):
-        yield from _match_all(rest, node, extended)
+    (pattern, subject), rest = pairs[0], pairs[1:]
+    for extended in pattern.match(subject, found):
+        yield from _match_items(rest, extended)
 
 
 def is_float_cast(node: Node | None) -> bool:

@@ -13,6 +13,7 @@ from npu_compiler.passes.constants import fold_constants
 from npu_compiler.passes.dead_code import eliminate_dead_code
 from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
+from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
 
 Pass = Callable[[IRGraph], None]
@@ -23,7 +24,12 @@ CANONICALIZE: tuple[Pass, ...] = (
     fold_constants,
     eliminate_dead_code,
 )
-OPTIMIZE: tuple[Pass, ...] = (fuse_patterns, fuse_epilogues, eliminate_dead_code)
+OPTIMIZE: tuple[Pass, ...] = (
+    fuse_patterns,
+    merge_linears,
+    fuse_epilogues,
+    eliminate_dead_code,
+)
 
 
 def run_passes(graph: IRGraph, passes: tuple[Pass, ...], check: bool | None = None) -> IRGraph:

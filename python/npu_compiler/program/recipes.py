@@ -26,8 +26,15 @@ SOURCE_ROLES: dict[str, tuple[str, ...]] = {
     "fold_bn_weight": ("gamma", "beta", "mean", "var"),
     "fold_bn_bias": ("gamma", "beta", "mean", "var"),
     "weight_norm": ("gain",),
+    "append": ("tensor",),
 }
-_REQUIRED = {"load": (0,), "weight_norm": (0,), "fold_bn_weight": (3,), "fold_bn_bias": (2, 3)}
+_REQUIRED = {
+    "load": (0,),
+    "weight_norm": (0,),
+    "append": (0,),
+    "fold_bn_weight": (3,),
+    "fold_bn_bias": (2, 3),
+}
 # Operations whose ``args`` are no shape.
 _AXES = frozenset({"slice", "flip", "weight_norm"})
 
@@ -41,7 +48,8 @@ class RecipeStep:
     ``args`` with zeros behind. ``full`` starts with the shape ``args`` filled with ``value``.
     ``slice`` with ``args`` (axis, start, step, count) keeps count elements of an axis; ``flip``
     reverses the axes ``args``. ``weight_norm`` gives every slice of the axis ``args`` (without one:
-    the whole array) the length that ``gain`` says.
+    the whole array) the length that ``gain`` says. ``append`` puts ``tensor`` behind along
+    dimension 0.
     """
 
     op: str
@@ -143,6 +151,8 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return _pad(array, step.args)
         case "weight_norm":
             return _weight_norm(array, given[0], step.args)
+        case "append":
+            return _append(array, np.asarray(given[0]))
         case "slice":
             return _slice(array, *step.args)
         case "flip":
@@ -179,6 +189,15 @@ def _fold(step: RecipeStep, array: Array, given: Sequence[Array | None]) -> Arra
             return folded
         shifted = (array.astype(np.float64) - np.asarray(mean)) * scale
         return cast(shifted if beta is None else shifted + beta, "float32")
+
+
+def _append(array: Array, tensor: Array) -> Array:
+    if array.ndim == 0 or array.shape[1:] != tensor.shape[1:] or array.dtype != tensor.dtype:
+        raise ValueError(
+            f"{tensor.dtype} {list(tensor.shape)} does not fit behind "
+            f"{array.dtype} {list(array.shape)}"
+        )
+    return np.concatenate([array, tensor])
 
 
 def _pad(array: Array, shape: tuple[int, ...]) -> Array:

@@ -141,6 +141,7 @@ RECIPE_OPS = {
     "slice": 9,
     "flip": 10,
     "weight_norm": 11,
+    "append": 12,
 }
 
 BUFFER = Record(
