@@ -71,6 +71,8 @@ def _reductions() -> None:
         lambda x: aten.norm.ScalarOpt_dim_dtype(x, 2, [-1], False, dtype=torch.float32),
         X,
     )
+    case("linalg_norm", lambda x: torch.linalg.norm(x, dim=(1, 2)), X)
+    case("linalg_norm_order", lambda x: torch.linalg.norm(x, 1, dim=-1, keepdim=True), X)
     case("frobenius_norm", lambda x: aten.frobenius_norm.dim(x, [2, 3]), X)
     case("norm_of_special", lambda x: torch.linalg.vector_norm(x, INF), SPECIAL)
     for name in ("var", "std"):

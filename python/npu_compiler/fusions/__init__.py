@@ -26,12 +26,13 @@ Rewrite = Callable[[Match, Value], Replacement | None]
 @dataclass(frozen=True)
 class Fusion:
     """``pattern`` describes a value; ``rewrite(match, value)`` gives what computes it in one node,
-    or None where a condition does not hold.
+    or None where a condition does not hold. ``late``: only after all others, which may fuse more.
     """
 
     name: str
     pattern: Op
     rewrite: Rewrite
+    late: bool = False
 
 
 @cache
@@ -44,9 +45,11 @@ def fusions() -> tuple[Fusion, ...]:
 
 
 @cache
-def _by_root() -> Mapping[str, Sequence[Fusion]]:
+def _by_root(late: bool) -> Mapping[str, Sequence[Fusion]]:
     roots: dict[str, list[Fusion]] = {}
     for fusion in fusions():
+        if fusion.late != late:
+            continue
         for op_type in fusion.pattern.op_types:
             roots.setdefault(op_type, []).append(fusion)
     return roots
@@ -54,7 +57,8 @@ def _by_root() -> Mapping[str, Sequence[Fusion]]:
 
 def fuse_patterns(graph: IRGraph) -> None:
     """Apply every fusion, in order of the nodes, until none applies to a node any more."""
-    _Fuser(graph).run()
+    for late in (False, True):
+        _Fuser(graph).run(_by_root(late))
 
 
 class _Fuser:
@@ -64,8 +68,7 @@ class _Fuser:
         self.outputs = set(graph.outputs)
         self.gone: set[Node] = set()
 
-    def run(self) -> None:
-        roots = _by_root()
+    def run(self, roots: Mapping[str, Sequence[Fusion]]) -> None:
         nodes = list(self.graph.nodes)
         for at, node in enumerate(nodes):
             current = node

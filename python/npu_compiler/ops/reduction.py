@@ -88,6 +88,10 @@ def _reduce_op(node: Node) -> str:
 
 def _check(node: Node) -> str | None:
     x, op = node.tensor("self"), _reduce_op(node)
+    if ".linalg_norm." in node.op_type and node.args["ord"] is not None:
+        # Of a matrix, an order means another norm than that of its elements.
+        order = node.args["ord"]
+        require(len(reduced_dims(node)) == 1, f"a matrix norm of order {order} is not supported")
     same_shape(node, reduced_shape(node))
     _check_dtype(op, x, node.output)
     _check_elements(op, x, reduced_dims(node))
@@ -243,6 +247,12 @@ _REDUCTIONS: tuple[tuple[str, str, str, frozenset[str]], ...] = (
         "aten.linalg_vector_norm.default",
         "norm",
         "self:T, ord=2, dim=None, keepdim=False, dtype=None",
+        FLOATS,
+    ),
+    (
+        "aten.linalg_norm.default",
+        "norm",
+        "self:T, ord=None, dim=None, keepdim=False, dtype=None",
         FLOATS,
     ),
     ("aten.norm.Scalar", "norm", "self:T, p=2", FLOATS),
