@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from tests.npu_compiler.conftest import give_devices_back  # noqa: F401 (a fixture)
 from tests.npu_runtime.programs import Case, SmallNet, build, small_net
 from torch_ir import extract_ir
 
