@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test lint format families bench bench-native asan clean
+.PHONY: help venv build demo test lint format pages models families bench bench-native asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,13 @@ format: $(VENV)/.dev  ## format Python and C++
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	git ls-files '*.cpp' '*.hpp' '*.h' '*.metal' | xargs $(BIN)/clang-format -i
+
+pages: $(VENV)/.dev build  ## the generated pages of docs/ that need no measurement
+	$(BIN)/python tools/generate_operator_docs.py
+	$(BIN)/python -m tests.docs.api --write docs/torch-ir/api/index.md
+
+models: $(VENV)/.dev build  ## every model family on the NPU (minutes); writes docs/models.md
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families.on_npu --write docs/models.md
 
 families: $(VENV)/.dev build  ## every model family through torch_ir (minutes); writes docs/torch-ir/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families --write docs/torch-ir/models.md

@@ -56,7 +56,7 @@ def test_a_gate_and_what_it_gates() -> None:
 def test_heads_of_an_attention() -> None:
     def attend(x: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
         parts = [layer(x)[..., :12].unflatten(-1, (3, 4)).transpose(1, 2) for layer in layers]
-        return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2)
+        return F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2) * 2
 
     result = check(Layers(attend), images(2, 5, 24))
     assert products(result) == 1
