@@ -137,15 +137,19 @@ def test_row_norm(run: Run, short: str, seed: int, rms: int, shape: tuple[int, .
 @DEVICES
 @TYPES
 @pytest.mark.parametrize("groups", [1, 5])
-def test_row_norm_of_channels_last_images(run: Run, short: str, groups: int) -> None:
-    """Group and instance norm where channels are dense: groups of neighbouring rows."""
+@pytest.mark.parametrize(("images", "pixels"), [(2, 30), (1, 700)], ids=str)
+def test_row_norm_of_channels_last_images(
+    run: Run, short: str, groups: int, images: int, pixels: int
+) -> None:
+    """Group and instance norm where channels are dense: groups of neighbouring rows. A large image
+    is cut into parts."""
     rng = np.random.default_rng(groups)
-    channels, pixels = 40, 30
-    pixel_major = normal(rng, (2, pixels, 64), FLOATS[short])
-    shape = (2, channels // groups, groups, pixels)
+    channels = 40
+    pixel_major = normal(rng, (images, pixels, 64), FLOATS[short])
+    shape = (images, channels // groups, groups, pixels)
 
     def grouped(block: Array) -> Array:
-        parts = block[:, :, :channels].reshape(2, pixels, channels // groups, groups)
+        parts = block[:, :, :channels].reshape(images, pixels, channels // groups, groups)
         return parts.transpose(0, 2, 3, 1)
 
     w, b = normal(rng, (channels,), np.float32), normal(rng, (channels,), np.float32)
