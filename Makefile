@@ -57,6 +57,16 @@ pages: $(VENV)/.dev build  ## the generated pages of docs/ that need no measurem
 models: $(VENV)/.dev build  ## every model family on the NPU (minutes); writes docs/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families.on_npu --write docs/models.md
 
+# How long the night modes run, and where they begin: MINUTES=600 SEED=1000000.
+MINUTES ?= 60
+SEED ?= $(shell date +%s)
+
+fuzz: $(VENV)/.dev build  ## random graphs against PyTorch for MINUTES; failures are made small
+	$(BIN)/python -m tests.fuzz graphs --seed $(SEED) --count 1000000000 --minutes $(MINUTES)
+
+fuzz-ops: $(VENV)/.dev build  ## every operator with random arguments against PyTorch for MINUTES
+	$(BIN)/python -m tests.fuzz ops --seed $(SEED) --count 1000000000 --minutes $(MINUTES)
+
 families: $(VENV)/.dev build  ## every model family through torch_ir (minutes); writes docs/torch-ir/models.md
 	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.families --write docs/torch-ir/models.md
 

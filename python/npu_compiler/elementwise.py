@@ -195,7 +195,8 @@ class Builder:
         for index in self._live(result):
             step = self.steps[index]
             if step.op == "load":
-                known[index] = loads[self.inputs[int(step.immediate)]]
+                value = loads[self.inputs[int(step.immediate)]]
+                known[index] = value if value is None or step.type == "f" else int(value)
             elif step.op == "constant":
                 known[index] = step.immediate
             else:

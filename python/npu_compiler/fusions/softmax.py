@@ -37,7 +37,11 @@ _SCORES = Either(
 
 
 def _rewrite(match: Match, out: Value) -> Replacement | None:
-    x, captures = match.value("x"), match.captures
+    captures = match.captures
+    x = captures["x"]
+    # Of a sum with a number, either side may be taken for the scores.
+    if not isinstance(x, Value):
+        return None
     added, kept = captures.get("added"), captures.get("kept")
     divisor = captures.get("divisor", 1)
     if x.shape != out.shape or x.dtype not in FLOATS or divisor == 0:

@@ -1,17 +1,31 @@
-"""Comparisons in their operands' common dtype."""
+"""Comparisons in their operands' common dtype, which rounds numbers, too, as PyTorch does."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from npu_compiler.arrays import cast
 from npu_compiler.ops.pointwise import Args, Formula, pointwise
 
 if TYPE_CHECKING:
-    from npu_compiler.elementwise import Builder, Register
+    from npu_compiler.elementwise import Builder, Operand, Register
+
+
+def _rounded(b: Builder, operand: Operand) -> Operand:
+    """A number as the dtype that is compared in; a register holds such values already."""
+    if isinstance(operand, (int, float)) and b.dtype in ("float16", "bfloat16"):
+        return float(cast(np.asarray(operand, np.float64), b.dtype))
+    return operand
+
+
+def _compare(op: str, b: Builder, left: Operand, right: Operand) -> Register:
+    return b(op, _rounded(b, left), _rounded(b, right))
 
 
 def _eq(b: Builder, a: Args) -> Register:
-    return b("eq", a["self"], a["other"])
+    return _compare("eq", b, a["self"], a["other"])
 
 
 def _ne(b: Builder, a: Args) -> Register:
@@ -19,19 +33,19 @@ def _ne(b: Builder, a: Args) -> Register:
 
 
 def _lt(b: Builder, a: Args) -> Register:
-    return b("lt", a["self"], a["other"])
+    return _compare("lt", b, a["self"], a["other"])
 
 
 def _le(b: Builder, a: Args) -> Register:
-    return b("le", a["self"], a["other"])
+    return _compare("le", b, a["self"], a["other"])
 
 
 def _gt(b: Builder, a: Args) -> Register:
-    return b("lt", a["other"], a["self"])
+    return _compare("lt", b, a["other"], a["self"])
 
 
 def _ge(b: Builder, a: Args) -> Register:
-    return b("le", a["other"], a["self"])
+    return _compare("le", b, a["other"], a["self"])
 
 
 _COMPARISONS: dict[str, Formula] = {

@@ -1,0 +1,81 @@
+"""What fuzzing has found, as small as it could be made. Each was wrong once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from tests.fuzz.builder import Builder, Value
+from tests.fuzz.check import check
+from tests.npu_compiler.harness import DEVICES, images
+
+
+def verify(
+    inputs: list[torch.Tensor],
+    *calls: tuple[str, list[Any], dict[str, Any]],
+    weights: tuple[torch.Tensor, ...] = (),
+    compute_dtype: str = "float32",
+) -> None:
+    """Run calls one after another on every device; a string among arguments names a value: ``x0``
+    an input, ``w0`` a weight, ``y0`` the (first) result of a call."""
+    builder = Builder()
+    values: dict[str, Value] = {f"x{i}": builder.input(t) for i, t in enumerate(inputs)}
+    values |= {f"w{i}": builder.weight(t) for i, t in enumerate(weights)}
+    for index, (op_type, args, words) in enumerate(calls):
+        found = builder.call(
+            op_type, [values.get(a, a) if isinstance(a, str) else a for a in args], words
+        )
+        values[f"y{index}"] = found[0]
+    case = builder.case([values[f"y{len(calls) - 1}"]])
+    check(case, compute_dtype, DEVICES, orders=True)
+
+
+def test_a_weight_without_dimensions() -> None:
+    """Its recipe made one dimension of none."""
+    verify([images(2, 3)], ("aten.mul.Tensor", ["x0", "w0"], {}), weights=(torch.tensor(1.5),))
+
+
+def test_a_cast_to_uint8_of_a_padded_image() -> None:
+    """Whether padding stays zero was asked with a float where the operation takes an integer."""
+    x = torch.randint(-9, 9, (2, 20, 3, 4), dtype=torch.int32)
+    verify([x], ("aten._to_copy.default", ["x0"], {"dtype": torch.uint8}))
+
+
+@pytest.mark.parametrize("name", ["__and__", "__or__", "__xor__", "bitwise_xor"])
+def test_bits_of_a_padded_image(name: str) -> None:
+    x = torch.randint(-9, 9, (2, 20, 3, 4), dtype=torch.int16)
+    verify([x], (f"aten.{name}.Scalar", ["x0", 5], {}))
+
+
+def test_powers_of_integers_of_a_padded_image() -> None:
+    x = torch.randint(0, 5, (2, 20, 3, 4), dtype=torch.int32)
+    verify([x, x.clone()], ("aten.pow.Tensor_Tensor", ["x0", "x1"], {}))
+
+
+@pytest.mark.parametrize("number", [0.5, 2])
+def test_softmax_of_a_sum_with_a_number(number: float) -> None:
+    """The number was taken for the scores."""
+    verify(
+        [images(5)],
+        ("aten.add.Tensor", ["x0", number], {}),
+        ("aten._softmax.default", ["y0", -1, False], {}),
+    )
+
+
+@pytest.mark.parametrize("name", ["eq", "ne", "ge", "lt"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_comparison_with_a_number_that_the_dtype_rounds(name: str, dtype: torch.dtype) -> None:
+    """PyTorch rounds the number to the tensor's dtype first."""
+    x = torch.tensor([-0.3, 0.3, 0.1], dtype=dtype)
+    verify(
+        [x],
+        (f"aten.{name}.Scalar", ["x0", -0.3], {}),
+        compute_dtype=str(dtype).removeprefix("torch."),
+    )
+
+
+def test_softplus_far_below_zero() -> None:
+    """log(1 + exp(x)) loses the digits that log1p(exp(x)) keeps."""
+    verify([torch.linspace(-12, -9, 40)], ("aten.softplus.default", ["x0"], {}))
