@@ -1,6 +1,7 @@
 // Disjointness of strided views by the remainders of their addresses.
 #include "runtime/apart.hpp"
 
+#include <algorithm>
 #include <optional>
 
 #include "runtime/sat_int.hpp"
@@ -33,14 +34,16 @@ std::optional<Remainders> remainders(const schema::Operand& view, std::uint64_t 
 
 bool provably_apart(const schema::Operand& a, std::uint64_t a_begin, const schema::Operand& b,
                     std::uint64_t b_begin) noexcept {
+  // Counted from where the lower view begins: a remainder that wraps around is no range.
+  const std::uint64_t base = std::min(a_begin, b_begin);
   for (const schema::Operand* view : {&a, &b}) {
     for (std::uint32_t axis = 0; axis < view->rank; ++axis) {
       const SatInt stride = SatInt(view->strides[axis]) *
                             SatInt(static_cast<std::int64_t>(schema::dtype_size(view->dtype)));
       if (view->shape[axis] <= 1 || stride.value() <= 0) continue;
       const auto pitch = static_cast<std::uint64_t>(stride.value());
-      const auto of_a = remainders(a, a_begin, pitch);
-      const auto of_b = remainders(b, b_begin, pitch);
+      const auto of_a = remainders(a, a_begin - base, pitch);
+      const auto of_b = remainders(b, b_begin - base, pitch);
       if (of_a && of_b && (of_a->end <= of_b->begin || of_b->end <= of_a->begin)) return true;
     }
   }

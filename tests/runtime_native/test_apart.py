@@ -74,6 +74,7 @@ def accepted(shape: tuple[int, ...], source: View, target: View) -> bool:
     [
         ((4, 2), (0, (8, 1)), (4, (8, 1))),  # columns of a matrix
         ((2, 3, 2), (0, (32, 8, 1)), (2, (32, 8, 1))),
+        ((4, 5), (3, (10, 1)), (8, (10, 1))),  # halves of rows that begin anywhere
         ((8,), (0, (2,)), (1, (2,))),  # every other element
         ((4, 2), (0, (1, 4)), (16, (8, 1))),  # one behind the other
     ],
