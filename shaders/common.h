@@ -28,8 +28,7 @@ NPU_FUNC npu_f32 npu_fabs(npu_f32 v) { return npu_as_f32(npu_as_u32(v) & 0x7ffff
 
 // The error function, within 2 ulp. Up to 0.85 x + x p(x^2), beyond it 1 - exp(p(|x|)); beyond 3.95
 // the nearest float32 is 1. The polynomials are Chebyshev interpolants of erf(x)/x - 1 in x^2 over
-// [0, 0.7225] and of log(erfc(x)) over [0.85, 3.95]; tests/reference/test_reference_scalar_functions.py
-// measures the error.
+// [0, 0.7225] and of log(erfc(x)) over [0.85, 3.95]; tests/reference measures the error.
 NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   const npu_f32 a = npu_fabs(x);
   if (a <= 0.85f) {
@@ -55,6 +54,17 @@ NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   p = p * t + 0.0002952619979623705f;
   const npu_f32 magnitude = 1.0f - npu_exp(p);
   return npu_as_f32(npu_as_u32(magnitude) | (npu_as_u32(x) & 0x80000000u));
+}
+
+// Activations as PyTorch defines them.
+NPU_FUNC npu_f32 npu_sigmoid(npu_f32 x) { return 1.0f / (1.0f + npu_exp(-x)); }
+NPU_FUNC npu_f32 npu_silu(npu_f32 x) { return x * npu_sigmoid(x); }
+NPU_FUNC npu_f32 npu_gelu(npu_f32 x) {
+  return 0.5f * x * (1.0f + npu_erf(x * 0.70710678118654752f));
+}
+NPU_FUNC npu_f32 npu_gelu_tanh(npu_f32 x) {
+  const npu_f32 inner = x * (0.7978845608f + 0.035677408f * (x * x));
+  return 0.5f * x * (1.0f + npu_tanh(inner));
 }
 
 #include "scalar_float.h"

@@ -30,23 +30,21 @@ NPU_FUNC npu_f32 npu_scale(npu_f32 v, npu_i32 n) {
 // Floats of this magnitude and above are integers.
 #define NPU_INTEGRAL 8388608.0f
 
-NPU_FUNC npu_f32 npu_trunc(npu_f32 v) {
-  const bool fraction = npu_fabs(v) < NPU_INTEGRAL;
-  return fraction ? npu_copysign(npu_f32(npu_i32(fraction ? v : 0.0f)), v) : v;
-}
-NPU_FUNC npu_f32 npu_floor(npu_f32 v) {
-  const npu_f32 t = npu_trunc(v);
-  return t > v ? t - 1.0f : t;
-}
-NPU_FUNC npu_f32 npu_ceil(npu_f32 v) {
-  const npu_f32 t = npu_trunc(v);
-  return t < v ? npu_copysign(t + 1.0f, v) : t;
-}
 // To the nearest integer, ties to even: the sum with 2^23 has no room for a fraction.
 NPU_FUNC npu_f32 npu_round(npu_f32 v) {
   const npu_f32 a = npu_fabs(v);
-  return a < NPU_INTEGRAL ? npu_copysign((a + NPU_INTEGRAL) - NPU_INTEGRAL, v) : v;
+  const npu_f32 rounded = npu_copysign((a + NPU_INTEGRAL) - NPU_INTEGRAL, v);
+  return a < NPU_INTEGRAL ? rounded : v;
 }
+NPU_FUNC npu_f32 npu_floor(npu_f32 v) {
+  const npu_f32 r = npu_round(v);
+  return r - (r > v ? 1.0f : 0.0f);
+}
+NPU_FUNC npu_f32 npu_ceil(npu_f32 v) {
+  const npu_f32 r = npu_round(v);
+  return npu_copysign(r + (r < v ? 1.0f : 0.0f), v);
+}
+NPU_FUNC npu_f32 npu_trunc(npu_f32 v) { return npu_copysign(npu_floor(npu_fabs(v)), v); }
 
 // To the nearest float16 and bfloat16, ties to even.
 NPU_FUNC npu_f32 npu_round_f16(npu_f32 v) {
@@ -86,20 +84,24 @@ NPU_FUNC npu_f32 npu_fmod(npu_f32 a, npu_f32 b) {
   return npu_copysign(npu_scale(npu_f32(rest), y_exponent - 150), a);
 }
 
-// With the sign of b, as PyTorch's and Python's.
-NPU_FUNC npu_f32 npu_remainder(npu_f32 a, npu_f32 b) {
-  const npu_f32 r = npu_fmod(a, b);
+// The remainder with the sign of b, as PyTorch's and Python's, from that with the sign of a.
+NPU_FUNC npu_f32 npu_remainder_from(npu_f32 r, npu_f32 b) {
   return r != 0.0f && (r < 0.0f) != (b < 0.0f) ? r + b : r;
 }
+NPU_FUNC npu_f32 npu_remainder(npu_f32 a, npu_f32 b) {
+  return npu_remainder_from(npu_fmod(a, b), b);
+}
 
-// The quotient rounded down as PyTorch's: from the exact remainder.
-NPU_FUNC npu_f32 npu_div_floor(npu_f32 a, npu_f32 b) {
-  const npu_f32 r = npu_fmod(a, b);
-  npu_f32 q = (a - r) / b;
-  if (r != 0.0f && (r < 0.0f) != (b < 0.0f)) q -= 1.0f;
+// The quotient rounded down as PyTorch's, from the remainder with the sign of a.
+NPU_FUNC npu_f32 npu_div_floor_from(npu_f32 r, npu_f32 a, npu_f32 b) {
+  const bool other_sign = r != 0.0f && (r < 0.0f) != (b < 0.0f);
+  const npu_f32 q = (a - r) / b - (other_sign ? 1.0f : 0.0f);
   const npu_f32 down = npu_floor(q);
   const npu_f32 nearest = q - down > 0.5f ? down + 1.0f : down;
   return b == 0.0f ? a / b : q == 0.0f ? npu_copysign(0.0f, a / b) : nearest;
+}
+NPU_FUNC npu_f32 npu_div_floor(npu_f32 a, npu_f32 b) {
+  return npu_div_floor_from(npu_fmod(a, b), a, b);
 }
 
 // ---- Exponentials
@@ -137,17 +139,24 @@ NPU_FUNC npu_f32 npu_log1p(npu_f32 v) {
   const npu_f32 sum = 1.0f + v;
   const npu_f32 lost = v - (sum - 1.0f);
   const npu_f32 result = npu_log(sum) + lost / sum;
-  const bool as_it_is = v == 0.0f || v == NPU_INFINITY;
-  return as_it_is ? v : v == -1.0f ? -NPU_INFINITY : result;
+  const npu_f32 above = v == -1.0f ? -NPU_INFINITY : result;
+  return (v == 0.0f) | (v == NPU_INFINITY) ? v : above;
 }
 
-// v = 2^n m with m in [sqrt(1/2), sqrt(2)); n is 0 and m is v where v is not positive and finite.
-NPU_FUNC npu_f32 npu_split_exponent(npu_f32 v, THREAD_REF(npu_f32) n) {
-  const bool ordinary = v > 0.0f && v < NPU_INFINITY;
+// v = 2^n m with m in [sqrt(1/2), sqrt(2)), for v > 0 and finite.
+NPU_FUNC npu_f32 npu_split_positive(npu_f32 v, THREAD_REF(npu_f32) n) {
   const bool tiny = v < 0x1p-126f;
   const npu_u32 shifted = npu_as_u32(tiny ? v * 0x1p23f : v) - 0x3f3504f3u;
-  n = ordinary ? npu_f32(npu_i32(shifted) >> 23) - (tiny ? 23.0f : 0.0f) : 0.0f;
-  return ordinary ? npu_as_f32((shifted & 0x007fffffu) + 0x3f3504f3u) : v;
+  n = npu_f32(npu_i32(shifted) >> 23) - (tiny ? 23.0f : 0.0f);
+  return npu_as_f32((shifted & 0x007fffffu) + 0x3f3504f3u);
+}
+// The same for any v: n is 0 and m is v where v is not positive and finite.
+NPU_FUNC npu_f32 npu_split_exponent(npu_f32 v, THREAD_REF(npu_f32) n) {
+  npu_f32 exponent = 0.0f;
+  const npu_f32 m = npu_split_positive(v, exponent);
+  const bool ordinary = (v > 0.0f) & (v < NPU_INFINITY);
+  n = ordinary ? exponent : 0.0f;
+  return ordinary ? m : v;
 }
 
 NPU_FUNC npu_f32 npu_log2(npu_f32 v) {
@@ -166,7 +175,7 @@ NPU_FUNC npu_f32 npu_log10(npu_f32 v) {
 // log(e^a + e^b).
 NPU_FUNC npu_f32 npu_logaddexp(npu_f32 a, npu_f32 b) {
   const npu_f32 sum = npu_max(a, b) + npu_log1p(npu_exp(-npu_fabs(a - b)));
-  return a == b && npu_fabs(a) == NPU_INFINITY ? a : sum;
+  return (a == b) & (npu_fabs(a) == NPU_INFINITY) ? a : sum;
 }
 
 // ---- Powers
@@ -174,7 +183,7 @@ NPU_FUNC npu_f32 npu_logaddexp(npu_f32 a, npu_f32 b) {
 // a^b for a > 0, both finite: 2^(b log2(a)), with log2(a) in two parts.
 NPU_FUNC npu_f32 npu_pow_positive(npu_f32 a, npu_f32 b) {
   npu_f32 n = 0.0f;
-  const npu_f32 m = npu_split_exponent(a, n);
+  const npu_f32 m = npu_split_positive(a, n);
   // log(m) = 2 s + s^3 P(s^2), s = (m - 1) / (m + 1) in two parts: the first has 12 bits, so that
   // its product with the divisor's parts is exact.
   const npu_f32 f = m - 1.0f;
@@ -199,27 +208,35 @@ NPU_FUNC npu_f32 npu_pow_positive(npu_f32 a, npu_f32 b) {
   const npu_f32 b_high = npu_as_f32(npu_as_u32(b) & 0xfffff000u);
   const npu_f32 product = b_high * high;
   const npu_f32 product_low = (b - b_high) * high + b * low;
-  npu_f32 power = product > 300.0f ? 300.0f : product;
-  power = power < -300.0f ? -300.0f : power;
+  const npu_f32 below = product > 200.0f ? 200.0f : product;
+  const npu_f32 power = below < -200.0f ? -200.0f : below;
   const npu_f32 k = npu_round(power);
   const npu_f32 fraction = (power - k) + (power == product ? product_low : 0.0f);
-  const npu_f32 k_fit = k > 200.0f ? 200.0f : k < -200.0f ? -200.0f : k;
-  return npu_scale(npu_exp(fraction * NPU_LN2), npu_i32(k_fit));
+  return npu_scale(npu_exp(fraction * NPU_LN2), npu_i32(k));
 }
 
 NPU_FUNC npu_f32 npu_pow(npu_f32 a, npu_f32 b) {
   const npu_f32 x = npu_fabs(a);
   const npu_f32 y = npu_fabs(b);
-  const bool ordinary = x > 0.0f && x < NPU_INFINITY && y < NPU_INFINITY;
-  npu_f32 result = npu_pow_positive(ordinary ? x : 1.0f, ordinary ? b : 1.0f);
-  const bool large = (x > 1.0f) == (b > 0.0f);  // what an infinite or zero operand makes of it
-  result = ordinary ? result : x == 1.0f ? 1.0f : large ? NPU_INFINITY : 0.0f;
-  const bool integral = npu_trunc(b) == b;
-  const bool odd = integral && y < 16777216.0f && npu_trunc(0.5f * b) != 0.5f * b;
-  result = odd ? npu_copysign(result, a) : result;
-  const bool undefined = a < 0.0f && x < NPU_INFINITY && !integral;
-  result = undefined || a != a || b != b ? NPU_NAN : result;
-  return b == 0.0f || a == 1.0f ? 1.0f : result;
+  const bool ordinary = (x > 0.0f) & (x < NPU_INFINITY) & (y < NPU_INFINITY);
+  const npu_f32 finite = npu_pow_positive(ordinary ? x : 1.0f, ordinary ? b : 1.0f);
+  // What an infinite or zero operand makes of it.
+  const npu_f32 large = x > 1.0f ? NPU_INFINITY : 0.0f;
+  const npu_f32 small = x > 1.0f ? 0.0f : NPU_INFINITY;
+  const npu_f32 limit = b > 0.0f ? large : small;
+  const npu_f32 extreme = x == 1.0f ? 1.0f : limit;
+  const npu_f32 magnitude = ordinary ? finite : extreme;
+  // An odd exponent keeps the sign; a fractional one has no real result for a < 0.
+  const npu_f32 half_b = 0.5f * b;
+  const npu_f32 with_sign = npu_trunc(half_b) != half_b ? npu_copysign(magnitude, a) : magnitude;
+  const npu_f32 of_integer = y < 16777216.0f ? with_sign : magnitude;
+  const npu_f32 of_finite = a < 0.0f ? NPU_NAN : magnitude;
+  const npu_f32 of_fraction = x < NPU_INFINITY ? of_finite : magnitude;
+  const npu_f32 result = npu_trunc(b) == b ? of_integer : of_fraction;
+  const npu_f32 number = a != a ? a : result;
+  const npu_f32 ordered = b != b ? b : number;
+  const npu_f32 of_zero = b == 0.0f ? 1.0f : ordered;
+  return a == 1.0f ? 1.0f : of_zero;
 }
 
 NPU_FUNC npu_f32 npu_hypot(npu_f32 a, npu_f32 b) {

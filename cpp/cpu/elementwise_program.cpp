@@ -4,21 +4,19 @@
 #include <algorithm>
 
 #include "cpu/elementwise_values.hpp"
+#include "npu_scalar_ops.h"  // generated
 
 namespace npu::cpu {
 namespace {
 
-// A transcendental function's cost in additions, roughly: what tasks are sized by.
-constexpr int kFunctionCost = 12;
-
+// The cost of an instruction in additions, roughly: what tasks are sized by.
 int cost_of(std::uint32_t op) {
   switch (op) {
-    case NPU_OP_EXP_F:
-    case NPU_OP_LOG_F:
-    case NPU_OP_TANH_F:
-    case NPU_OP_ERF_F:
-    case NPU_OP_SIGMOID_F:
-      return kFunctionCost;
+#define NPU_OP_COST(ID, COST) \
+  case ID:                    \
+    return COST;
+    NPU_SCALAR_OP_COSTS(NPU_OP_COST)
+#undef NPU_OP_COST
     default:
       return 1;
   }

@@ -29,6 +29,11 @@ NPU_SCALAR_FUNCTION float npu_sqrt(float a) { return std::sqrt(a); }
 NPU_SCALAR_FUNCTION float npu_tanh(float a) { return vector_math::tanh(a); }
 NPU_SCALAR_FUNCTION float npu_erf(float a) { return vector_math::erf(a); }
 
+NPU_SCALAR_FUNCTION float npu_sigmoid(float a) { return vector_math::sigmoid(a); }
+NPU_SCALAR_FUNCTION float npu_silu(float a) { return vector_math::silu(a); }
+NPU_SCALAR_FUNCTION float npu_gelu(float a) { return vector_math::gelu(a); }
+NPU_SCALAR_FUNCTION float npu_gelu_tanh(float a) { return vector_math::gelu_tanh(a); }
+
 // The first NaN wins.
 NPU_SCALAR_FUNCTION float npu_max(float a, float b) {
   const float larger = a > b ? a : b;  // b where either is NaN
@@ -45,7 +50,6 @@ NPU_SCALAR_FUNCTION float npu_min(float a, float b) {
 #include "scalar_integer.h"
 #include "scalar_trig.h"
 #undef THREAD_REF
-#undef NPU_INFINITY
 #undef NPU_FUNC
 #undef NPU_SCALAR_FUNCTION
 

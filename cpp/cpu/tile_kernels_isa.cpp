@@ -9,6 +9,7 @@
 
 #include "cpu/kernels/kernel_table.hpp"
 #include "cpu/scalar_functions.hpp"
+#include "cpu/tile_kernels_careful.hpp"
 #include "npu_scalar_ops.h"  // generated
 
 namespace npu::cpu {
@@ -260,6 +261,12 @@ TileKernels make_table() {
 #define NPU_TABLE_OP(ID, NAME, ARGS, RESULT, FORMULA) t.op[ID] = &op_##NAME;
   NPU_SCALAR_OPS(NPU_TABLE_OP)
 #undef NPU_TABLE_OP
+  t.op[NPU_OP_SIN_F] = &trigonometric_run<npu_sin_small, npu_sin>;
+  t.op[NPU_OP_COS_F] = &trigonometric_run<npu_cos_small, npu_cos>;
+  t.op[NPU_OP_TAN_F] = &trigonometric_run<npu_tan_small, npu_tan>;
+  t.op[NPU_OP_FMOD_F] = &division_run<fmod_of, npu_fmod>;
+  t.op[NPU_OP_REMAINDER_F] = &division_run<remainder_of, npu_remainder>;
+  t.op[NPU_OP_DIV_FLOOR_F] = &division_run<div_floor_of, npu_div_floor>;
   t.load[NPU_DTYPE_F32] = &load_run<std::uint32_t, same_bits>;
   t.load[NPU_DTYPE_F16] = &load_half<DType::f16, from_f16>;
   t.load[NPU_DTYPE_BF16] = &load_half<DType::bf16, from_bf16>;

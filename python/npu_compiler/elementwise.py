@@ -21,6 +21,7 @@ from npu_compiler.kernels.scalar_ops import (
     LOAD,
     MAX_INPUTS,
     MAX_INSTRUCTIONS,
+    MAX_OUTPUTS,
     MAX_REGISTERS,
     STORE,
     Instruction,
@@ -50,6 +51,8 @@ Operand = Register | float | int | bool
 _CONVERSIONS = {(a, b): f"{a}_to_{b}" for a in "fil" for b in "fil" if a != b}
 # Conversions that a formula's operands undergo by themselves, since they are exact or PyTorch's.
 _WIDENINGS = frozenset({("i", "f"), ("i", "l"), ("l", "f")})
+# Scalar ops that round a float32 register to a narrower dtype.
+_ROUNDINGS = {"float16": "round_f16", "bfloat16": "round_bf16"}
 # Scalar ops that bring an int32 register into the range of a narrower dtype.
 _WRAPS = {"int16": "wrap_i16", "int8": "wrap_i8", "uint8": "wrap_u8"}
 
@@ -156,6 +159,10 @@ class Builder:
             o.type == "f" if isinstance(o, Register) else isinstance(o, float) for o in operands
         )
 
+    def rounded(self, register: Register, dtype: str) -> Register:
+        """A float32 register rounded to a narrower float dtype, still as float32."""
+        return self(_ROUNDINGS[dtype], register) if dtype in _ROUNDINGS else register
+
     def negation(self, condition: Register) -> Register:
         """Not ``condition``, for an int32 register."""
         return self("eq_i", condition, 0)
@@ -180,8 +187,8 @@ class Builder:
         loaded = self.inputs[int(step.immediate)].dtype if step.op == "load" else None
         return loaded == dtype or step.op == _WRAPS[dtype] or self.is_bool(register)
 
-    def _live(self, result: Register) -> list[int]:
-        live = {result.index}
+    def _live(self, results: Sequence[Register]) -> list[int]:
+        live = {result.index for result in results}
         for index in range(len(self.steps) - 1, -1, -1):
             if index in live:
                 live.update(self.steps[index].args)
@@ -192,7 +199,7 @@ class Builder:
         values (None: unknown). Nothing is assumed of unknown values: zero times unknown is unknown.
         """
         known: dict[int, float | None] = {}
-        for index in self._live(result):
+        for index in self._live([result]):
             step = self.steps[index]
             if step.op == "load":
                 value = loads[self.inputs[int(step.immediate)]]
@@ -203,24 +210,29 @@ class Builder:
                 known[index] = _apply(step.op, [known[a] for a in step.args])
         return known[result.index]
 
-    def used_inputs(self, result: Register) -> list[Handle]:
-        """The inputs that the result depends on, in the order in which ``encode`` numbers them."""
-        live = set(self._live(result))
+    def used_inputs(self, *results: Register) -> list[Handle]:
+        """The inputs that the results depend on, in the order in which ``encode`` numbers them."""
+        live = set(self._live(results))
         slots = {int(s.immediate) for i, s in enumerate(self.steps) if s.op == "load" and i in live}
         return [self.inputs[slot] for slot in sorted(slots)]
 
-    def encode(self, result: Register) -> tuple[list[int], int]:
-        """The code words and the number of instructions; stores ``result`` to output 0.
+    def encode(self, *results: Register) -> tuple[list[int], int]:
+        """The code words and the number of instructions; stores the results to outputs 0, 1, ...
 
-        Raises ProgramTooLargeError beyond the kernel's limits.
+        All stores come last: an output may lie where an input was. Raises ProgramTooLargeError
+        beyond the kernel's limits.
         """
-        live = self._live(result)
-        used = self.used_inputs(result)
+        live = self._live(results)
+        used = self.used_inputs(*results)
         slots = {self.inputs.index(handle): slot for slot, handle in enumerate(used)}
-        if len(used) > MAX_INPUTS or len(live) + 1 > MAX_INSTRUCTIONS:
+        if (
+            len(used) > MAX_INPUTS
+            or len(results) > MAX_OUTPUTS
+            or len(live) + len(results) > MAX_INSTRUCTIONS
+        ):
             raise ProgramTooLargeError
         last_use = {a: i for i in live for a in self.steps[i].args}
-        last_use[result.index] = len(self.steps)
+        last_use |= {result.index: len(self.steps) for result in results}
         free = list(range(MAX_REGISTERS - 1, -1, -1))
         place: dict[int, int] = {}
         code: list[Instruction] = []
@@ -234,7 +246,7 @@ class Builder:
             if step.op == "load":
                 args = [slots[int(step.immediate)]]
             code.append(_instruction(step, place[index], args))
-        code.append(Instruction(STORE, 0, a=place[result.index]))
+        code += [Instruction(STORE, k, a=place[result.index]) for k, result in enumerate(results)]
         return [word for instruction in code for word in instruction.words()], len(code)
 
 

@@ -4,6 +4,7 @@ space.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
@@ -28,36 +29,52 @@ def emit_program(
     name: str | None = None,
     is_copy: bool = False,
 ) -> None:
-    """Run ``builder``'s program over ``out``, whose padding is zero afterwards.
+    """Run ``builder``'s program over ``out``, whose padding is zero afterwards."""
+    emit_outputs(lowering, [(out, result)], builder, node, name=name, is_copy=is_copy)
+
+
+def emit_outputs(
+    lowering: Lowering,
+    results: Sequence[tuple[View, Register]],
+    builder: Builder,
+    node: Node | None,
+    *,
+    name: str | None = None,
+    is_copy: bool = False,
+) -> None:
+    """Run ``builder``'s program once for several results of one shape.
 
     Where the program provably maps zero padding to zero, the padding is computed along with the
-    rest; otherwise only the logical elements are and a second dispatch fills the padding.
+    rest; otherwise only the logical elements are and other dispatches fill the padding.
     """
-    result = builder.result_for(result, out.dtype)
-    views = {handle: _operand(lowering, handle, out) for handle in builder.used_inputs(result)}
-    target, logical_only = out, True
-    if out.pad is not None:
-        dim, extent = out.pad
-        padding = _Padding(len(out.shape), dim, out.shape[dim], extent)
+    outs = [out for out, _ in results]
+    registers = [builder.result_for(result, out.dtype) for out, result in results]
+    handles = builder.used_inputs(*registers)
+    views = {handle: _operand(lowering, handle, outs[0]) for handle in handles}
+    targets, unfilled = outs, [out for out in outs if out.pad is not None]
+    pads = {out.pad for out in outs}
+    if len(pads) == 1 and (pad := pads.pop()) is not None:
+        dim, extent = pad
+        padding = _Padding(len(outs[0].shape), dim, outs[0].shape[dim], extent)
         lanes = {handle: padding.lane(view) for handle, view in views.items()}
         values = {h: 0.0 if lane == "zero" else None for h, lane in lanes.items()}
-        if "nothing" not in lanes.values() and builder.evaluate(result, values) == 0:
-            target, logical_only = out.padded(), False
+        stays_zero = all(builder.evaluate(r, values) == 0 for r in registers)
+        if "nothing" not in lanes.values() and stays_zero:
+            targets, unfilled = [out.padded() for out in outs], []
             views = {handle: padding.extend(view) for handle, view in views.items()}
-    operands = [v.expand(target.shape) for v in views.values()]
-    code, count = builder.encode(result)
+    operands = [v.expand(targets[0].shape) for v in views.values()]
+    code, count = builder.encode(*registers)
     fields = {
         "num_instructions": count,
         "code": code + [0] * (4 * MAX_INSTRUCTIONS - len(code)),
     }
-    target = replace(target, pad=None)
-    for collapsed in _collapse([target, *(replace(o, pad=None) for o in operands)]):
+    for collapsed in _collapse([replace(v, pad=None) for v in (*targets, *operands)]):
         bound: dict[str, View | None] = {f"in{k}": None for k in range(MAX_INPUTS)}
-        bound |= {f"in{k}": view for k, view in enumerate(collapsed[1:])}
+        bound |= {f"in{k}": view for k, view in enumerate(collapsed[len(outs) :])}
         bound |= {f"out{k}": None for k in range(MAX_OUTPUTS)}
-        bound["out0"] = collapsed[0]
+        bound |= {f"out{k}": view for k, view in enumerate(collapsed[: len(outs)])}
         lowering.dispatch("elementwise", node, fields, bound, name=name, is_copy=is_copy)
-    if out.pad is not None and logical_only:
+    for out in unfilled:
         label = name or ("+".join(node.origins) if node is not None else "")
         lowering.zero_padding(out, node, f"{label}.padding")
 

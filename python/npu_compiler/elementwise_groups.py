@@ -1,115 +1,241 @@
-"""Fuses chains of elementwise nodes into groups that become one dispatch each."""
+"""Fuses elementwise nodes into groups that become one dispatch each.
+
+A node joins the groups of its producers, or of nodes that read the same tensor, where all have its
+shape. A value that is also read elsewhere stays in the group and is stored as one more output.
+Small operands (one element) are computed where they are needed. Nothing between two members may
+depend on one and be needed by the other: the group would have to run before and after it.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import TYPE_CHECKING
 
-from npu_compiler.elementwise import (
-    Builder,
-    ProgramTooLargeError,
-    Register,
-    number_for,
-    register_type,
-)
-from npu_compiler.elementwise_dispatch import emit_program
+from npu_compiler.elementwise import ProgramTooLargeError
+from npu_compiler.elementwise_dispatch import emit_outputs
+from npu_compiler.elementwise_program import build_program, is_elementwise
 from npu_compiler.graph import IRGraph, Node, Value
-from npu_compiler.ops import find_op
+from npu_compiler.kernels.scalar_ops import MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
-# Results of these dtypes are exact in a float32 register; a result of another dtype must be rounded
-# by a store.
-_KEPT_EXACT = frozenset({"float32", "bool"})
+__all__ = ["Group", "elementwise_groups", "is_elementwise", "lower_group"]
+
+# How many nodes a search for a path around a group visits; beyond, the group is left as it is.
+_SEARCH_LIMIT = 64
+# Nodes of a group: what bounds the time to check one.
+_MAX_NODES = 32
 
 
-def is_elementwise(node: Node) -> bool:
-    """Whether the node is computed element by element."""
-    record = find_op(node.op_type)
-    return record is not None and record.emit is not None
-
-
-def elementwise_groups(graph: IRGraph) -> dict[Node, list[Node]]:
-    """For the last node of every group, its nodes in order; other elementwise nodes are inside of
-    some group.
-
-    A node joins its reader when that is its only one, nothing else sees the value, both have the
-    same shape (so that nothing is computed twice) and the program stays within the kernel's limits.
-    An explicit cast to a narrower dtype rounds, so it ends its group.
+@dataclass(eq=False, slots=True)
+class Group:
+    """Nodes in order (which it iterates over), and those of their results that something outside
+    reads.
     """
-    users = graph.users()
-    outputs = set(graph.outputs)
-    groups: dict[Node, list[Node]] = {}
-    for node in graph.nodes:
-        if not is_elementwise(node):
-            continue
-        group = [node]
-        for value in dict.fromkeys(node.inputs()):
+
+    nodes: list[Node]
+    outputs: list[Value] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self.nodes)
+
+    @property
+    def last(self) -> Node:
+        """The node where the group stands among others."""
+        return self.nodes[-1]
+
+
+class _Grouping:
+    def __init__(self, graph: IRGraph) -> None:
+        self.graph = graph
+        self.users = graph.users()
+        self.graph_outputs = set(graph.outputs)
+        self.position = {node: at for at, node in enumerate(graph.nodes)}
+        self.group_of: dict[Node, Group] = {}
+        self.steps: dict[Node, int] = {}
+        self.counts: dict[tuple[object, ...], int] = {}
+        # The group that read a value last.
+        self.reader: dict[Value, Group] = {}
+
+    def run(self) -> list[Group]:
+        for node in self.graph.nodes:
+            if is_elementwise(node):
+                self._place(node)
+        return list(dict.fromkeys(self.group_of.values()))
+
+    def _place(self, node: Node) -> None:
+        self.steps[node] = self._step_count(node)
+        group = Group([node])
+        self.group_of[node] = group
+        for other in self._neighbours(node):
+            if other is not group:
+                group = self._merged(other, group) or group
+        for value in node.inputs():
+            self.reader[value] = group
+
+    def _step_count(self, node: Node) -> int:
+        """At most how many steps the node adds to a program; found once for all that are alike."""
+        kinds = [
+            (arg.dtype, arg.rank == 0) if isinstance(arg, Value) else repr(arg)
+            for arg in node.args.values()
+        ]
+        key = (node.op_type, node.output.dtype, *kinds)
+        loads = sum(isinstance(arg, Value) for arg in node.args.values())
+        if key not in self.counts:
+            steps = build_program([node]).builder.steps
+            self.counts[key] = sum(step.op != "load" for step in steps)
+        return self.counts[key] + loads
+
+    def _neighbours(self, node: Node) -> list[Group]:
+        """Groups that the node might join: its producers', then those that read what it reads."""
+        values = [v for v in dict.fromkeys(node.inputs()) if not v.is_parameter]
+        found = []
+        for value in values:
             producer = value.producer
-            if producer is None or producer not in groups or value in outputs:
-                continue
-            if len(users[value]) != 1 or value.shape != node.output.shape or _rounds(producer):
-                continue
-            candidate = groups[producer] + group
-            if _fits(candidate):
-                group = candidate
-                del groups[producer]
-        groups[node] = group
-    return groups
+            if producer is not None and producer in self.group_of:
+                own = self.group_of[producer]
+                if value.shape == node.output.shape or self._is_private_number(own, node):
+                    found.append(own)
+        for value in values:
+            sibling = self.reader.get(value)
+            if sibling is not None and value.shape == node.output.shape:
+                found.append(sibling)
+        return [self.group_of[g.last] for g in dict.fromkeys(found)]
 
+    def _is_private_number(self, group: Group, reader: Node) -> bool:
+        """The group computes one element that only ``reader`` needs."""
+        return all(v.numel == 1 for v in (n.output for n in group.nodes)) and all(
+            user is reader or self.group_of.get(user) is group
+            for n in group.nodes
+            for user in self._users(n.output)
+        )
 
-def _rounds(node: Node) -> bool:
-    """Whether the node is a cast whose rounding a later reader must see."""
-    record = find_op(node.op_type)
-    if record is None or record.identity is None:
+    def _users(self, value: Value) -> list[Node]:
+        return self.users.get(value, [])
+
+    def _merged(self, first: Group, second: Group) -> Group | None:
+        """The two groups as one, where it is legal and fits the kernel."""
+        first = self.group_of[first.last]
+        if first is second or len(first.nodes) + len(second.nodes) > _MAX_NODES:
+            return None
+        shape = second.last.output.shape
+        nodes = sorted({*first.nodes, *second.nodes}, key=self.position.__getitem__)
+        group = Group(nodes)
+        group.outputs = self._outputs(nodes)
+        if any(v.shape != shape for v in group.outputs) or not self._fits(group):
+            return None
+        if self._has_path_around(set(nodes)):
+            return None
+        for node in nodes:
+            self.group_of[node] = group
+        return group
+
+    def _outputs(self, nodes: list[Node]) -> list[Value]:
+        own = set(nodes)
+        return [
+            node.output
+            for node in nodes
+            if node.output in self.graph_outputs
+            or not self._users(node.output)
+            or any(user not in own for user in self._users(node.output))
+        ]
+
+    def _fits(self, group: Group) -> bool:
+        made = {node.output for node in group.nodes}
+        inputs = {v for node in group.nodes for v in node.inputs()} - made
+        if len(group.outputs) > MAX_OUTPUTS or len(inputs) > MAX_INPUTS:
+            return False
+        if sum(self.steps[node] for node in group.nodes) < MAX_REGISTERS:
+            return True
+        program = build_program(group.nodes)
+        try:
+            program.builder.encode(*(program.results[v] for v in group.outputs))
+        except ProgramTooLargeError:
+            return False
+        return True
+
+    def _has_path_around(self, members: set[Node]) -> bool:
+        """Whether a member depends on another by way of nodes outside (or there are too many to
+        tell); a node outside drags along the group that it is in.
+        """
+        newest = max(self.position[node] for node in members)
+        seen: set[Node] = set()
+        queue = deque(members)
+        while queue:
+            node = queue.popleft()
+            for output in node.outputs:
+                for user in self._users(output):
+                    if user in members:
+                        if node not in members:
+                            return True
+                        continue
+                    if user in seen or self.position[user] > newest:
+                        continue
+                    group = self.group_of.get(user)
+                    reached = [user] if group is None else group.nodes
+                    seen.update(reached)
+                    queue.extend(reached)
+                    if len(seen) > _SEARCH_LIMIT:
+                        return True
         return False
-    return node.output.dtype not in _KEPT_EXACT
 
 
-def _fits(nodes: list[Node]) -> bool:
-    builder, result = build_program(nodes)
-    try:
-        builder.encode(builder.result_for(result, nodes[-1].output.dtype))
-    except ProgramTooLargeError:
-        return False
-    return True
+def elementwise_groups(graph: IRGraph) -> dict[Node, Group]:
+    """The group of every elementwise node's, by its last node; other elementwise nodes are inside
+    of some group. Reorders the graph's nodes so that those of a group are neighbours.
+    """
+    groups = _Grouping(graph).run()
+    for group in groups:
+        if not group.outputs:
+            group.outputs = [group.last.output]
+    _reorder(graph, groups)
+    return {group.last: group for group in groups}
 
 
-def build_program(nodes: list[Node]) -> tuple[Builder, Register]:
-    """The program of a group; its inputs are the values from outside."""
-    builder = Builder()
-    registers: dict[Value, Register] = {}
+def _reorder(graph: IRGraph, groups: list[Group]) -> None:
+    """Sort the nodes topologically with groups as one node each, otherwise in the order of last
+    nodes.
+    """
+    unit = {node: group.last for group in groups for node in group.nodes}
+    members = {group.last: group.nodes for group in groups}
+    position = {node: at for at, node in enumerate(graph.nodes)}
+    needs: dict[Node, set[Node]] = {}
+    readers: dict[Node, list[Node]] = {}
+    for node in graph.nodes:
+        own = unit.get(node, node)
+        before = needs.setdefault(own, set())
+        for value in node.inputs():
+            if value.producer is None or value.producer not in position:
+                continue
+            source = unit.get(value.producer, value.producer)
+            if source is not own and source not in before:
+                before.add(source)
+                readers.setdefault(source, []).append(own)
+    ready = [position[node] for node, before in needs.items() if not before]
+    heapify(ready)
+    order: list[Node] = []
+    original = graph.nodes
+    while ready:
+        node = original[heappop(ready)]
+        order += members.get(node, [node])
+        for reader in readers.get(node, []):
+            needs[reader].discard(node)
+            if not needs[reader]:
+                heappush(ready, position[reader])
+    graph.nodes = order
 
-    result = builder.constant(0.0)
-    for node in nodes:
-        record = find_op(node.op_type)
-        if record is None or record.emit is None:
-            raise TypeError(f"{node.name} is not elementwise")
-        args: dict[str, Any] = {}
-        for name, arg in node.args.items():
-            args[name] = arg
-            if isinstance(arg, Value):
-                args[name] = registers[arg] if arg in registers else builder.load(arg)
-        common = record.common_dtype(node.args)
-        builder.dtype = common or node.output.dtype
-        for name in record.promotes:
-            arg = args.get(name)
-            if isinstance(arg, Register) and common is not None:
-                args[name] = builder.result_for(arg, common)
-            elif arg is not None and common is not None:
-                args[name] = number_for(arg, common)
-        result = record.emit(builder, args)
-        if not isinstance(result, Register):
-            result = builder.constant(result, register_type(node.output.dtype))
-        registers[node.output] = builder.result_for(result, node.output.dtype)
-    return builder, registers[nodes[-1].output]
 
-
-def lower_group(lowering: Lowering, nodes: list[Node]) -> None:
-    """One elementwise dispatch (and perhaps a fill of the padding) for the group."""
-    builder, result = build_program(nodes)
-    last = nodes[-1]
-    outside = [h for h in builder.inputs if isinstance(h, Value)]
-    out = lowering.define(last.output, image=lowering.is_image(*outside), strided=True)
-    name = "+".join(origin for node in nodes for origin in node.origins)
-    emit_program(lowering, out, builder, result, last, name=name)
+def lower_group(lowering: Lowering, group: Group) -> None:
+    """One elementwise dispatch (and perhaps fills of the padding) for the group."""
+    program = build_program(group.nodes)
+    outside = [h for h in program.builder.inputs if isinstance(h, Value)]
+    image = lowering.is_image(*outside)
+    results = [
+        (lowering.define(v, image=image, strided=True), program.results[v]) for v in group.outputs
+    ]
+    name = "+".join(origin for node in group.nodes for origin in node.origins)
+    emit_outputs(lowering, results, program.builder, group.last, name=name)

@@ -269,7 +269,7 @@ def test_a_cast_in_a_chain_rounds() -> None:
         return (x * 1.001).to(torch.bfloat16).to(torch.float32) * 1000
 
     result = check(Function(forward), images(4, 50), compute_dtype="float32")
-    assert result.kernels == ["elementwise", "elementwise"]
+    assert result.kernels == ["elementwise"]
 
 
 def test_find_fusion_groups_names_ir_nodes() -> None:

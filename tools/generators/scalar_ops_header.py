@@ -10,7 +10,8 @@ _HEAD = """\
 //
 // NPU_SCALAR_OPS(X) is one X(id, name, args, result, formula) per operation. `args` and `result`
 // are made of the letters f (float32), i (int32) and l (int64); `formula` is an expression in a, b
-// and c over the functions of shaders/common.h.
+// and c over the functions of shaders/common.h. NPU_SCALAR_OP_COSTS(X) is one X(id, cost) for each
+// that costs more than an addition.
 #ifndef NPU_SCALAR_OPS_H_
 #define NPU_SCALAR_OPS_H_
 """
@@ -20,4 +21,6 @@ def scalar_ops_header() -> str:
     """The text of npu_scalar_ops.h."""
     rows = [f"  X({op.id}, {op.name}, {op.args}, {op.result}, ({op.formula}))" for op in SCALAR_OPS]
     table = " \\\n".join(["#define NPU_SCALAR_OPS(X)", *rows])
-    return f"{_HEAD}\n{table}\n\n#endif  // NPU_SCALAR_OPS_H_\n"
+    costs = [f"  X({op.id}, {op.cost})" for op in SCALAR_OPS if op.cost != 1]
+    cost_table = " \\\n".join(["#define NPU_SCALAR_OP_COSTS(X)", *costs])
+    return f"{_HEAD}\n{table}\n\n{cost_table}\n\n#endif  // NPU_SCALAR_OPS_H_\n"

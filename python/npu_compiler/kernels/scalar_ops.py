@@ -38,6 +38,19 @@ class ScalarOp:
     python: Callable[..., float | int]
     is_bool: bool = False
 
+    @property
+    def cost(self) -> int:
+        """What computing it costs, in additions, roughly; what tasks are sized by."""
+        return _COSTS.get(self.name.rpartition("_")[0], 1)
+
+
+_COSTS = {
+    **dict.fromkeys(("sigmoid", "silu", "gelu", "gelu_tanh", "tanh", "erf", "exp", "exp2"), 10),
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "expm1", "sin", "cos", "hypot"), 12),
+    **dict.fromkeys(("asin", "acos", "atan", "atan2", "sinh", "cosh", "tan", "erfc"), 20),
+    **dict.fromkeys(("asinh", "acosh", "atanh", "logaddexp", "fmod", "remainder"), 30),
+    **dict.fromkeys(("pow", "div_floor", "div_trunc"), 40),
+}
 
 # Loading, storing and constants are not formulas: the interpreters do them.
 LOAD, STORE, CONSTANT, CONSTANT_L = 0, 1, 2, 33
@@ -57,9 +70,7 @@ SCALAR_OPS: tuple[ScalarOp, ...] = (
     ScalarOp(14, "rsqrt_f", "f", "f", "1.0f / npu_sqrt(a)", lambda a: py.div(1.0, py.sqrt(a))),
     ScalarOp(15, "tanh_f", "f", "f", "npu_tanh(a)", math.tanh),
     ScalarOp(16, "erf_f", "f", "f", "npu_erf(a)", math.erf),
-    ScalarOp(
-        17, "sigmoid_f", "f", "f", "1.0f / (1.0f + npu_exp(-a))", lambda a: 1 / (1 + py.exp(-a))
-    ),
+    ScalarOp(17, "sigmoid_f", "f", "f", "npu_sigmoid(a)", py.sigmoid),
     ScalarOp(18, "lt_f", "ff", "i", "a < b ? 1 : 0", lambda a, b: int(a < b), True),
     ScalarOp(19, "le_f", "ff", "i", "a <= b ? 1 : 0", lambda a, b: int(a <= b), True),
     ScalarOp(20, "eq_f", "ff", "i", "a == b ? 1 : 0", lambda a, b: int(a == b), True),
@@ -168,6 +179,9 @@ SCALAR_OPS: tuple[ScalarOp, ...] = (
     ScalarOp(95, "copysign_f", "ff", "f", "npu_copysign(a, b)", math.copysign),
     ScalarOp(96, "round_f16", "f", "f", "npu_round_f16(a)", py.round_f16),
     ScalarOp(97, "round_bf16", "f", "f", "npu_round_bf16(a)", py.round_bf16),
+    ScalarOp(98, "silu_f", "f", "f", "npu_silu(a)", lambda a: a * py.sigmoid(a)),
+    ScalarOp(99, "gelu_f", "f", "f", "npu_gelu(a)", py.gelu),
+    ScalarOp(100, "gelu_tanh_f", "f", "f", "npu_gelu_tanh(a)", py.gelu_tanh),
 )
 BY_NAME = {op.name: op for op in SCALAR_OPS}
 # One more than the largest number of an instruction.

@@ -114,6 +114,18 @@ def integral(function: Callable[[float], float]) -> Callable[[float], float]:
     return lambda a: math.copysign(float(function(a)), a) if math.isfinite(a) else a
 
 
+def sigmoid(a: float) -> float:
+    return 1 / (1 + exp(-a))
+
+
+def gelu(a: float) -> float:
+    return 0.5 * a * (1 + math.erf(a * math.sqrt(0.5)))
+
+
+def gelu_tanh(a: float) -> float:
+    return 0.5 * a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a * a * a)))
+
+
 def log1p(a: float) -> float:
     return -math.inf if a == -1 else total(math.log1p)(a)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import inf, pi, sqrt
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import Builder, Register
@@ -40,20 +40,8 @@ def _leaky_relu(b: Builder, a: Args) -> Register:
     return b("select_f", b("lt_f", 0.0, x), x, b("mul_f", x, a["negative_slope"]))
 
 
-def _silu(b: Builder, a: Args) -> Register:
-    x = a["self"]
-    return b("mul_f", x, b("sigmoid_f", x))
-
-
 def _gelu(b: Builder, a: Args) -> Register:
-    x = a["self"]
-    if a["approximate"] == "tanh":
-        cube = b("mul_f", b("mul_f", x, x), x)
-        inner = b("mul_f", b("add_f", x, b("mul_f", cube, 0.044715)), sqrt(2 / pi))
-        gate = b("tanh_f", inner)
-    else:
-        gate = b("erf_f", b("mul_f", x, sqrt(0.5)))
-    return b("mul_f", b("mul_f", x, 0.5), b("add_f", gate, 1.0))
+    return b("gelu_tanh_f" if a["approximate"] == "tanh" else "gelu_f", a["self"])
 
 
 def _hardsigmoid(b: Builder, a: Args) -> Register:
@@ -214,7 +202,7 @@ RECORDS = (
     _record("aten.leaky_relu.default", _leaky_relu, "self:T, negative_slope=0.01"),
     pointwise("aten.sigmoid.default", "self:T", unary("sigmoid_f"), to_float=True),
     pointwise("aten.tanh.default", "self:T", unary("tanh_f"), to_float=True),
-    _record("aten.silu.default", _silu),
+    _record("aten.silu.default", unary("silu_f")),
     _record(
         "aten.gelu.default", _gelu, "self:T, approximate='none'", check_attrs=_check_approximate
     ),
