@@ -75,6 +75,15 @@ def test_a_result_that_is_returned_or_a_weight_that_is_shared_stays_alone() -> N
     assert products(check(Layers(shared), images(7, 24))) == 2
 
 
+def test_layers_that_are_computed_in_a_concatenation_stay_apart() -> None:
+    def joined(x: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
+        return torch.cat([layer(x) for layer in layers], -1) * 2
+
+    result = check(Layers(joined), images(7, 24))
+    assert products(result) == 3
+    assert result.copies == 0
+
+
 def test_layers_that_take_in_what_follows_keep_their_epilogues() -> None:
     def clamped(x: torch.Tensor, *layers: nn.Module) -> torch.Tensor:
         return torch.cat([torch.relu(layer(x)) for layer in layers], -1)

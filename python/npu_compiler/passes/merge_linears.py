@@ -7,6 +7,7 @@ from __future__ import annotations
 from npu_compiler.graph import Epilogue, IRGraph, Node, Value
 from npu_compiler.ops import find_op
 from npu_compiler.ops.merged_linear import MERGED_LINEAR
+from npu_compiler.placement import slots_of
 
 _LINEAR = "aten.linear.default"
 
@@ -15,7 +16,8 @@ def merge_linears(graph: IRGraph) -> None:
     """Replace every group of linear layers of one input, all with a bias or all without.
 
     A layer stays alone where its result is returned, where its weight is read elsewhere too (it
-    would be stored twice), or where its input is a parameter. A group stays apart where more than
+    would be stored twice), where it is computed right in a concatenation, or where its input is a
+    parameter. A group stays apart where more than
     one of its members could take what follows into its own epilogue, since a merged product cannot.
     """
     users = graph.users()
@@ -43,6 +45,7 @@ def _mergeable(node: Node, users: dict[Value, list[Node]], returned: set[Value])
         and len(users[weight]) == 1
         and node.epilogue == Epilogue()
         and node.output not in returned
+        and not any(slots_of(reader) for reader in users.get(node.output, ()))
         and not node.tensor("input").is_parameter
         and 0 not in node.output.shape
         and weight.shape[1] > 0
