@@ -28,7 +28,7 @@ def _constants() -> None:
         "linspace": lambda x: [torch.linspace(-1, 2, 7), torch.linspace(3, 3, 1)],
         "full": lambda x: [torch.full((2, 3), 2.5), torch.full((), 7), torch.full((3,), True)],
         "full_large": lambda x: [x + torch.full((3, 10), -INF), torch.full((70, 80), 1 << 40)],
-        "empty": lambda x: torch.empty(3, 10).fill_(2.0) * x,
+        "empty_filled": lambda x: torch.empty(3, 10).fill_(2.0) * x,
         "zeros": lambda x: [torch.zeros(2, 3), torch.zeros(0, 4), torch.zeros(2, dtype=torch.bool)],
         "ones": lambda x: [torch.ones(3, 10) * x, torch.ones(2, dtype=torch.int64)],
         "empty": lambda x: torch.empty(3, 10).copy_(x),
