@@ -156,3 +156,100 @@ def test_repeated_heads_are_shared_by_the_kernel(written: str) -> None:
     ops = optimized(function, q, k, v)
     shared = [op for op in ops if "scaled_dot_product" in op] == ops
     assert shared == (written != "other_order")
+
+
+def rotary(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
+
+
+ANGLES = images(2, 1, 7, 10, seed=8)
+
+
+@pytest.mark.parametrize("x", [Q, Q.transpose(1, 2).contiguous().transpose(1, 2)])
+def test_a_rotary_embedding_is_one_dispatch(x: torch.Tensor) -> None:
+    assert optimized(rotary, x, ANGLES.cos(), ANGLES.sin()) == ["npu.rotary"]
+    result = check(Function(rotary), x, ANGLES.cos(), ANGLES.sin())
+    assert len([k for k in result.kernels if k == "elementwise"]) <= 2
+    assert result.copies == 0
+
+
+def test_other_rotations_are_left_alone() -> None:
+    def turned(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        return x * cos + torch.cat((-x[..., :5], x[..., 5:]), dim=-1) * sin
+
+    def uneven(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        return x * cos + torch.cat((-x[..., 4:], x[..., :4]), dim=-1) * sin
+
+    for function in (turned, uneven):
+        assert "npu.rotary" not in optimized(function, Q, ANGLES.cos(), ANGLES.sin())
+    tables = (ANGLES[..., :1].cos(), ANGLES[..., :1].sin())
+    assert "npu.rotary" not in optimized(rotary, Q, *tables)
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor | None, eps: float = 1e-5) -> torch.Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + eps)
+    return wide.to(x.dtype) if weight is None else weight * wide.to(x.dtype)
+
+
+WEIGHT, BIAS = images(40, seed=3) + 1, images(40, seed=4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rms_norm_written_out(dtype: torch.dtype) -> None:
+    module = Function(lambda self, x: rms_norm(x, self.weight), weight=WEIGHT.to(dtype))
+    x = (X * 3).to(dtype)
+    check(module, x, compute_dtype=None if dtype == torch.bfloat16 else "float32")
+    graph = npu_compiler.load_ir_from_dict(ir_of(module, (x,)))
+    assert [node.op_type for node in optimize_graph(graph, check=True).nodes] == [
+        "aten.rms_norm.default"
+    ]
+
+
+def test_rms_norm_reads_its_epsilon_from_the_graph() -> None:
+    small = X * 1e-3
+    assert optimized(lambda x: rms_norm(x, None, 0.3), small) == ["aten.rms_norm.default"]
+
+
+def test_a_mean_over_other_dimensions_is_no_norm() -> None:
+    def other(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + 1e-5)
+
+    def several(x: torch.Tensor) -> torch.Tensor:
+        return x * torch.rsqrt(x.pow(2).mean((1, 2), keepdim=True) + 1e-5)
+
+    for function in (other, several):
+        assert "aten.rms_norm.default" not in optimized(function, X)
+
+
+def layer_norm(x: torch.Tensor) -> torch.Tensor:
+    centred = x - x.mean(-1, keepdim=True)
+    return centred / torch.sqrt(centred.pow(2).mean(-1, keepdim=True) + 1e-5)
+
+
+def layer_norm_by_var(x: torch.Tensor) -> torch.Tensor:
+    shifted = x.var(-1, unbiased=False, keepdim=True) + 1e-5
+    return (x - x.mean(-1, keepdim=True)) * torch.rsqrt(shifted)
+
+
+@pytest.mark.parametrize("norm", [layer_norm, layer_norm_by_var])
+def test_layer_norm_written_out(norm: Unary) -> None:
+    assert optimized(norm, X) == ["aten.layer_norm.default"]
+    both = optimized(lambda x, w, b: norm(x) * w + b, X, WEIGHT, BIAS)
+    assert both == ["aten.layer_norm.default"]
+    swapped = optimized(lambda x, w, b: b + w * norm(x), X, WEIGHT, BIAS)
+    assert swapped == ["aten.layer_norm.default"]
+
+
+def test_an_unbiased_variance_is_no_layer_norm() -> None:
+    def unbiased(x: torch.Tensor) -> torch.Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        return centred / torch.sqrt(x.var(-1, keepdim=True) + 1e-5)
+
+    assert "aten.layer_norm.default" not in optimized(unbiased, X)
+
+
+def test_a_weight_of_another_shape_is_not_taken_into_the_norm() -> None:
+    ops = optimized(lambda x, w: layer_norm(x) * w, X, images(5, 40))
+    assert ops == ["aten.layer_norm.default", "aten.mul.Tensor"]
