@@ -1,6 +1,7 @@
 // 2-D convolution as an implicit matrix product: rows are output pixels, columns output channels of
 // one group, the common axis runs over kernel rows, kernel columns and input channels.
 #include "common.h"
+#include "activation.h"
 #include "tile.h"
 
 #if NPU_CONV2D_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \
@@ -96,6 +97,7 @@ NPU_FUNC void npu_conv2d(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w,
             residual[image * npu_u64(p.residual_sn) + out_channel * npu_u64(p.residual_sc) +
                      out_y * npu_u64(p.residual_sh) + out_x * npu_u64(p.residual_sw)]);
       }
+      value = npu_activate(p.activation, value);
       y[image * npu_u64(p.y_sn) + out_channel * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
         out_x * npu_u64(p.y_sw)] = npu_narrow<T>(npu_clamp(value, p.clamp_lo, p.clamp_hi));
     }

@@ -1,5 +1,6 @@
-// Batched matrix product with bias, residual and clamp.
+// Batched matrix product with bias, residual, activation and clamp.
 #include "common.h"
+#include "activation.h"
 #include "tile.h"
 
 #if NPU_GEMM_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \
@@ -56,6 +57,7 @@ NPU_FUNC void npu_gemm(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w, DEVICE_PTR(
         value += npu_widen(residual[batch * npu_u64(p.residual_sb) + m * npu_u64(p.residual_sm) +
                                     n * npu_u64(p.residual_sn)]);
       }
+      value = npu_activate(p.activation, value);
       y[batch * npu_u64(p.y_sb) + m * npu_u64(p.y_sm) + n * npu_u64(p.y_sn)] =
           npu_narrow<T>(npu_clamp(value, p.clamp_lo, p.clamp_hi));
     }

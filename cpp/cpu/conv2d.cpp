@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "cpu/activation.hpp"
 #include "cpu/host_kernels.hpp"
 #include "cpu/kernels/conv.hpp"
 #include "cpu/packed_weights.hpp"
@@ -95,6 +96,7 @@ class Conv2dKernel final : public HostKernel {
         weight_(dispatch.params_as<Conv2dParams>(), dtype_size(library_dtype(dispatch, kW))),
         clamp_lo_(dispatch.params_as<Conv2dParams>().clamp_lo),
         clamp_hi_(dispatch.params_as<Conv2dParams>().clamp_hi),
+        activate_(activation_function(dispatch.params_as<Conv2dParams>().activation)),
         packed_once_(((dispatch.is_weight >> kW) & 1u) != 0),
         plan_at_(layout_.add(plan_.scratch_bytes())),
         packed_at_(layout_.add(packed_once_ ? 0 : plan_.packed_weights_bytes())),
@@ -122,7 +124,7 @@ class Conv2dKernel final : public HostKernel {
     const void* packed = packed_once_ ? static_cast<const PackedWeights*>(weights)->data()
                                       : pack(operands[kW], scratch);
     plan_.run(operands[kX], packed, bias_.contiguous(operands[kBias], scratch), operands[kResidual],
-              operands[kY], clamp_lo_, clamp_hi_, scratch + plan_at_);
+              operands[kY], clamp_lo_, clamp_hi_, scratch + plan_at_, activate_);
   }
 
  private:
@@ -138,6 +140,7 @@ class Conv2dKernel final : public HostKernel {
   ConvPlan plan_;
   WeightOperand weight_;
   float clamp_lo_, clamp_hi_;
+  ActivateFn activate_;
   bool packed_once_;
   ScratchLayout layout_;
   std::size_t plan_at_, packed_at_, gathered_at_;

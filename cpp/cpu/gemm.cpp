@@ -2,6 +2,7 @@
 // in place.
 #include "cpu/kernels/gemm.hpp"
 
+#include "cpu/activation.hpp"
 #include "cpu/host_kernels.hpp"
 #include "cpu/packed_weights.hpp"
 
@@ -39,6 +40,7 @@ class GemmKernel final : public HostKernel {
       : plan_(make_plan(dispatch, context.pool)),
         clamp_lo_(dispatch.params_as<GemmParams>().clamp_lo),
         clamp_hi_(dispatch.params_as<GemmParams>().clamp_hi),
+        activate_(activation_function(dispatch.params_as<GemmParams>().activation)),
         plan_at_(layout_.add(plan_.scratch_bytes())),
         bias_(dispatch.params_as<GemmParams>().bias_n, dispatch.params_as<GemmParams>().bias_sn,
               layout_) {}
@@ -57,12 +59,13 @@ class GemmKernel final : public HostKernel {
     const void* w =
         weights != nullptr ? static_cast<const PackedWeights*>(weights)->data() : operands[kW];
     plan_.run(operands[kX], w, bias_.contiguous(operands[kBias], scratch), operands[kResidual],
-              operands[kY], clamp_lo_, clamp_hi_, scratch + plan_at_);
+              operands[kY], clamp_lo_, clamp_hi_, scratch + plan_at_, activate_);
   }
 
  private:
   GemmPlan plan_;
   float clamp_lo_, clamp_hi_;
+  ActivateFn activate_;
   ScratchLayout layout_;
   std::size_t plan_at_;
   BiasOperand bias_;

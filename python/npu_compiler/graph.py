@@ -81,12 +81,13 @@ class BatchNorm:
 
 @dataclass(slots=True)
 class Epilogue:
-    """What a matrix or convolution kernel does to its result: fold a BatchNorm, add, clamp, in this
-    order.
+    """What a matrix or convolution kernel does to its result: fold a BatchNorm, add, apply an
+    activation (a name in kernels/activation.py), clamp, in this order.
     """
 
     batch_norm: BatchNorm | None = None
     residual: Value | None = None
+    activation: str | None = None
     clamp: tuple[float, float] | None = None
 
 

@@ -21,7 +21,8 @@ struct Case {
   bool residual = false;
   float lo = -kInf;
   float hi = kInf;
-  int specials = 0;  // how many inputs become NaN or infinite
+  bool bent = false;  // through an activation
+  int specials = 0;   // how many inputs become NaN or infinite
   float scale = 1.0f;
 };
 
@@ -35,11 +36,11 @@ void describe(const Case& c, const char* algorithm, char* text, std::size_t size
   std::snprintf(
       text, size,
       "%s %s n%d ic%d %dx%d oc%d %dx%d k%dx%d s%d,%d p%d,%d d%d,%d g%d layouts %d,%d bias %d "
-      "residual %d",
+      "residual %d activation %d",
       algorithm, dtype_name(c.dtype), int(s.n), int(s.ic), int(s.ih), int(s.iw), int(s.oc),
       int(s.oh), int(s.ow), int(s.kh), int(s.kw), int(s.stride_h), int(s.stride_w), int(s.pad_top),
       int(s.pad_left), int(s.dilation_h), int(s.dilation_w), int(s.groups), c.x_layout, c.y_layout,
-      int(c.bias), int(c.residual));
+      int(c.bias), int(c.residual), int(c.bent));
 }
 
 void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
@@ -70,7 +71,8 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
               plan.scratch_bytes());  // NaNs: stale scratch must not leak into y
   plan.pack_weights(w.base(), packed.get());
   plan.run(x.base(), packed.get(), c.bias ? bias.data() : nullptr,
-           c.residual ? residual.base() : nullptr, y.base(), c.lo, c.hi, scratch.get());
+           c.residual ? residual.base() : nullptr, y.base(), c.lo, c.hi, scratch.get(),
+           c.bent ? &bend_rows : nullptr);
 
   double worst = 0;
   int wrong = 0;
@@ -96,6 +98,7 @@ void run_case(const Case& c, ThreadPool& pool, Rng& rng) {
             }
           }
           if (!std::isnan(sum)) {
+            if (c.bent) sum = bend(sum);
             sum = std::min(std::max(sum, static_cast<double>(c.lo)), static_cast<double>(c.hi));
           }
           const float got = y.at(n, o, oy, ox);
@@ -153,6 +156,7 @@ Case random_case(Rng& rng) {
   c.residual = pick(rng, 0, 2) == 0;
   if (pick(rng, 0, 1) == 0) c.lo = 0.0f;
   if (pick(rng, 0, 3) == 0) c.hi = 1.5f;
+  c.bent = pick(rng, 0, 1) == 0;
   return c;
 }
 
@@ -167,6 +171,7 @@ std::vector<Case> network_cases() {
       c.x_layout = x_layout;
       c.residual = residual;
       c.lo = residual ? 0.0f : -kInf;
+      c.bent = cases.size() % 2 == 1;
       cases.push_back(c);
     };
     add(shape(1, 3, 56, 64, 7, 2, 3), Tensor::kPlanar, false);
@@ -198,6 +203,7 @@ void test_specials(ThreadPool& pool, Rng& rng) {
       run_case(c, pool, rng);
       c.lo = 0.0f;
       c.residual = true;
+      c.bent = true;
       run_case(c, pool, rng);
     }
   }

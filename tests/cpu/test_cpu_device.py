@@ -16,10 +16,11 @@ from npu_compiler.kernels.scalar_ops import Instruction
 from npu_runtime.errors import ProgramError
 from tests.cpu.elementwise_code import constant, elementwise, load, op, store
 from tests.cpu.single_dispatch import Array, SingleDispatch, device, place
+from tests.reference.activations import epilogue
 from tests.reference.layouts import FLOATS, normal
 
 ISAS = ("generic", "avx2", "avx512", "avx512_bf16", "amx")
-NO_CLAMP = {"clamp_lo": -np.inf, "clamp_hi": np.inf}
+NO_CLAMP = epilogue()
 
 
 def run_python(environment: dict[str, str], *arguments: str) -> str:

@@ -11,7 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from npu_compiler import find_fusion_groups, load_ir_from_dict, optimize_graph
+from npu_compiler import find_fusion_groups, get_supported_ops, load_ir_from_dict, optimize_graph
+from npu_compiler.kernels.activation import ACTIVATIONS as KERNEL_ACTIVATIONS
+from npu_compiler.kernels.activation import MOVES_ZERO
+from npu_compiler.ops import find_op
+from npu_compiler.ops.activation import FORMULAS
 from tests.npu_compiler.harness import Function, Result, check, images, ir_of, trained_like
 
 SHAPE = (2, 3, 9, 10)
@@ -117,6 +121,73 @@ def test_add_of_two_convolutions_is_fused_once() -> None:
     assert check(trained_like(Two()), images(*SHAPE)).kernels == ["conv2d", "conv2d"]
 
 
+ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda y: F.gelu(y, approximate="tanh"),
+    "silu": F.silu,
+    "sigmoid": torch.sigmoid,
+    "tanh": torch.tanh,
+    "hardswish": F.hardswish,
+    "hardsigmoid": F.hardsigmoid,
+}
+
+
+class Apply(nn.Module):
+    """An activation as a layer."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return ACTIVATIONS[self.name](x)
+
+
+def test_every_activation_has_a_record_a_formula_and_a_test() -> None:
+    assert set(ACTIVATIONS) | {"none"} == set(KERNEL_ACTIVATIONS) == set(FORMULAS) | {"none"}
+    names = set()
+    for op_type in get_supported_ops():
+        record = find_op(op_type)
+        if record is not None and record.activation is not None:
+            names |= {record.activation({"approximate": form}) for form in ("none", "tanh")}
+    assert names == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_activations_are_fused_behind_batch_norm_and_residual(name: str, dtype: str) -> None:
+    residual = images(2, 20, 7, 8, seed=3)
+    module = trained_like(ConvNorm(lambda y, r: ACTIVATIONS[name](y + r).clamp(-0.1, 2)))
+    result = check(module, images(*SHAPE), residual, compute_dtype=dtype)
+    # What an activation makes of zero must not stand in the padding.
+    fills = ["elementwise"] if name in MOVES_ZERO else []
+    assert result.kernels == ["conv2d", *fills]
+    linear = nn.Sequential(nn.Linear(12, 30), nn.BatchNorm1d(30), Apply(name))
+    assert check(trained_like(linear), images(5, 12), compute_dtype=dtype).kernels == ["gemm"]
+
+
+def test_relu_after_an_activation_is_fused_but_not_before() -> None:
+    after = check(trained_like(ConvNorm(lambda y: F.relu(F.gelu(y)))), images(*SHAPE))
+    assert after.kernels == ["conv2d"]
+    before = check(trained_like(ConvNorm(lambda y: F.gelu(F.relu(y)))), images(*SHAPE))
+    assert before.kernels == ["conv2d", "elementwise"]
+
+
+def test_an_activation_behind_a_cast_is_not_fused() -> None:
+    def forward(x: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+        return F.gelu(torch.mm(x, w).to(torch.float16))
+
+    result = check(Function(forward), images(4, 5), images(5, 6, seed=1), compute_dtype="float32")
+    assert result.kernels[0] == "gemm" and "elementwise" in result.kernels
+
+
+def test_activation_between_two_layers_keeps_padding_zero() -> None:
+    for name in ("silu", "sigmoid"):
+        layers = [nn.Conv2d(3, 20, 3), Apply(name), nn.Conv2d(20, 20, 3), Apply(name)]
+        model = nn.Sequential(*layers, nn.Conv2d(20, 5, 3))
+        assert check(model.eval(), images(*SHAPE)).kernels.count("conv2d") == 3
+
+
 NOT_FUSED: dict[str, tuple[Callable[..., object], list[str]]] = {
     # The value between is read again, or is an output.
     "second_consumer": (lambda y: F.relu(y) + y * 2, ["conv2d", "elementwise"]),
@@ -126,6 +197,10 @@ NOT_FUSED: dict[str, tuple[Callable[..., object], list[str]]] = {
     "self_add": (lambda y: y + y, ["conv2d", "elementwise"]),
     "alpha": (lambda y: torch.add(y, y.abs(), alpha=2), ["conv2d", "elementwise"]),
     "leaky_relu": (F.leaky_relu, ["conv2d", "elementwise"]),
+    "activation_read_twice": (lambda y: F.silu(y) + y * 2, ["conv2d", "elementwise"]),
+    "activation_graph_output": (lambda y: (y, F.gelu(y)), ["conv2d", "elementwise"]),
+    "activation_then_residual": (lambda y: F.gelu(y) + y.new_ones(()), ["conv2d", "elementwise"]),
+    "two_activations": (lambda y: torch.tanh(F.silu(y)), ["conv2d", "elementwise"]),
     "two_clamps": (lambda y: F.relu6(F.hardtanh(y)), ["conv2d", "elementwise"]),
 }
 
@@ -135,6 +210,14 @@ def test_what_must_not_be_fused(name: str) -> None:
     after, expected = NOT_FUSED[name]
     result = check(trained_like(ConvNorm(after)), images(*SHAPE))
     assert [k for k in result.kernels][: len(expected)] == expected
+
+
+@pytest.mark.parametrize("name", ["gelu", "sigmoid"])
+def test_a_residual_after_the_activation_is_added_apart(name: str) -> None:
+    f = ACTIVATIONS[name]
+    module = trained_like(ConvNorm(lambda y, r: f(y) + r))
+    kernels_of = check(module, images(*SHAPE), images(2, 20, 7, 8, seed=3)).kernels
+    assert kernels_of[0] == "conv2d" and kernels_of[-1] == "elementwise"
 
 
 @pytest.mark.parametrize("shape", [(20, 1, 1), (1, 20, 7, 8), (2, 1, 7, 8), (8,), ()])

@@ -10,12 +10,13 @@ import torch
 import torch.nn.functional as F
 
 from npu_compiler.kernels import KERNELS
+from tests.reference.activations import FUNCTIONS, NAMES, epilogue
 from tests.reference.layouts import FLOATS, Array, Placed, assert_close, normal, place
 from tests.reference.native_library import run_kernel
 from tests.tolerances import tolerance
 
 CONV2D, GEMM = KERNELS["conv2d"], KERNELS["gemm"]
-NO_CLAMP = {"clamp_lo": -np.inf, "clamp_hi": np.inf}
+NO_CLAMP = epilogue()
 ORDERS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
@@ -38,6 +39,7 @@ def check_conv(
     groups: int = 1,
     bias: bool = True,
     residual: bool = False,
+    activation: str = "none",
     clamp: tuple[float, float] = (-np.inf, np.inf),
     inplace: bool = False,
     reverse: bool = False,
@@ -66,18 +68,18 @@ def check_conv(
             **{"stride_h": stride[0], "stride_w": stride[1]},
             **{"pad_top": pad[0], "pad_left": pad[1]},
             **{"dilation_h": dilation[0], "dilation_w": dilation[1]},
-            **{"groups": groups, "clamp_lo": clamp[0], "clamp_hi": clamp[1]},
+            **{"groups": groups, **epilogue(activation, clamp)},
         },
         reverse=reverse,
     )
     rtol, atol = tolerance(np.dtype(dtype).name, ic * kernel[0] * kernel[1] + 2)
-    assert_close(out.array, want.clamp(*clamp).numpy(), rtol, atol)
+    assert_close(out.array, FUNCTIONS[activation](want).clamp(*clamp).numpy(), rtol, atol)
     out.assert_surroundings_untouched()
 
 
 @ORDERS
 @pytest.mark.parametrize("short", CONV2D.types["T"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_conv2d_random(short: str, seed: int, reverse: bool) -> None:
     rng = np.random.default_rng(seed)
     pick = lambda *choices: choices[rng.integers(len(choices))]  # noqa: E731
@@ -99,6 +101,7 @@ def test_conv2d_random(short: str, seed: int, reverse: bool) -> None:
         bias=bool(rng.integers(2)),
         residual=bool(rng.integers(2)),
         inplace=bool(rng.integers(2)),
+        activation=NAMES[seed % len(NAMES)],
         clamp=pick((-np.inf, np.inf), (0.0, np.inf), (0.0, 6.0)),
         reverse=reverse,
     )
@@ -118,14 +121,14 @@ def test_conv2d_keeps_nan_and_infinity(short: str) -> None:
     x[0, 0, 0] = [np.nan, np.inf, -np.inf, 1]
     y = np.zeros_like(x)
     fields = {"stride_h": 1, "stride_w": 1, "pad_top": 0, "pad_left": 0, "groups": 1}
-    fields |= {"dilation_h": 1, "dilation_w": 1, "clamp_lo": 0.0, "clamp_hi": np.inf}
+    fields |= {"dilation_h": 1, "dilation_w": 1, **epilogue(clamp=(0.0, np.inf))}
     run_kernel(CONV2D, {"x": x, "w": np.ones((1, 1, 1, 1), x.dtype), "y": y}, fields)
     np.testing.assert_array_equal(y.ravel().astype(np.float64), [np.nan, np.inf, 0, 1])
 
 
 @ORDERS
 @pytest.mark.parametrize("short", GEMM.types["T"])
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(8))
 def test_gemm_random(short: str, seed: int, reverse: bool) -> None:
     rng = np.random.default_rng(100 + seed)
     dtype = FLOATS[short]
@@ -137,10 +140,12 @@ def test_gemm_random(short: str, seed: int, reverse: bool) -> None:
     want = np.einsum("bmk,bnk->bmn", x.astype(np.float64), w.astype(np.float64))
     want += 0 if bias is None else bias
     want += 0 if residual is None else residual.astype(np.float64)
+    activation = NAMES[seed % len(NAMES)]
+    want = FUNCTIONS[activation](torch.from_numpy(want)).numpy()
     out = Placed(rng, (b, m, n), dtype)
     placed = {name: None if a is None else place(rng, a) for name, a in
               (("x", x), ("w", w), ("bias", bias), ("residual", residual))}  # fmt: skip
-    run_kernel(GEMM, {**placed, "y": out.array}, {"clamp_lo": lo, "clamp_hi": hi}, reverse=reverse)
+    run_kernel(GEMM, {**placed, "y": out.array}, epilogue(activation, (lo, hi)), reverse=reverse)
     rtol, atol = tolerance(np.dtype(dtype).name, k + 2)
     assert_close(out.array, want.clip(lo, hi), rtol, atol)
     out.assert_surroundings_untouched()
@@ -160,3 +165,17 @@ def test_gemm_over_nothing_is_its_bias() -> None:
     empty = {"x": np.zeros((1, 2, 0), np.float32), "w": np.zeros((1, 3, 0), np.float32)}
     run_kernel(GEMM, {**empty, "bias": bias, "y": y}, NO_CLAMP)
     np.testing.assert_array_equal(y, np.broadcast_to(bias, y.shape))
+
+
+@ORDERS
+@pytest.mark.parametrize("name", NAMES)
+def test_activations_match_pytorchs_in_float32(name: str, reverse: bool) -> None:
+    """On values of every size, NaN and infinities."""
+    special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 88.0, -88.0, 105.0, -105.0, 1e30, -1e30]
+    values = np.concatenate([np.linspace(-12, 12, 68), special]).astype(np.float32)
+    values = values.reshape(1, 2, 40)
+    y = np.zeros_like(values)
+    operands = {"x": np.zeros((1, 2, 1), np.float32), "w": np.zeros((1, 40, 1), np.float32)}
+    run_kernel(GEMM, {**operands, "residual": values, "y": y}, epilogue(name), reverse=reverse)
+    want = FUNCTIONS[name](torch.from_numpy(values).double()).numpy()
+    np.testing.assert_allclose(y, want, rtol=2e-6, atol=1e-6)

@@ -60,7 +60,8 @@ def image_program(dtype: str = "f32") -> Builder:
         {"x": view(x), "w": view(w), "bias": view(bias), "residual": view(x), "y": view(conv)},
         {
             "stride_h": 1, "stride_w": 1, "pad_top": 1, "pad_left": 1, "dilation_h": 1,
-            "dilation_w": 1, "groups": 1, "clamp_lo": 0.0, "clamp_hi": float("inf"),
+            "dilation_w": 1, "groups": 1, "activation": 0, "clamp_lo": 0.0,
+            "clamp_hi": float("inf"),
         },
     )  # fmt: skip
     window = {"kh": 3, "kw": 3, "stride_h": 2, "stride_w": 2, "pad_h": 1, "pad_w": 1}

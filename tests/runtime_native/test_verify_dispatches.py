@@ -6,6 +6,7 @@ import struct
 
 import pytest
 
+from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.scalar_ops import (
     BY_NAME,
     CONSTANT,
@@ -44,7 +45,8 @@ def add_l(dst: int, a: int, b: int) -> Instruction:
 GEMM_X, GEMM_W, GEMM_BIAS, GEMM_RESIDUAL, GEMM_Y = range(5)
 ELEMENTWISE_IN0, ELEMENTWISE_OUT0 = 5, 13
 SOFTMAX_X, SOFTMAX_Y, STEP_X, STEP_Y = 17, 18, 19, 20
-MUL_CODE = 8 + 4  # the elementwise code: behind gemm's fields and num_instructions
+GEMM_FIELDS = KERNELS["gemm"].field_bytes
+MUL_CODE = GEMM_FIELDS + 4  # the elementwise code: behind gemm's fields and num_instructions
 
 OPERANDS = [
     ("buffer", put("OPERANDS", GEMM_X, buffer=8), r"OPERANDS\[0\]: buffer is 8"),
@@ -110,7 +112,11 @@ DISPATCHES = [
     ),
     ("operands", put("DISPATCHES", 0, operand_first=17), r"DISPATCHES\[0\].*operands 17 to 22"),
     ("operands_far", put("DISPATCHES", 0, operand_first=NONE), r"DISPATCHES\[0\].*operands"),
-    ("field_size", put("DISPATCHES", 0, field_size=4), r"DISPATCHES\[0\].*field block of 8 bytes"),
+    (
+        "field_size",
+        put("DISPATCHES", 0, field_size=4),
+        rf"DISPATCHES\[0\].*field block of {GEMM_FIELDS} bytes",
+    ),
     ("field_align", put("DISPATCHES", 0, field_offset=2), r"DISPATCHES\[0\].*multiple of 4"),
     ("field_range", put("DISPATCHES", 0, field_offset=1 << 20), r"DISPATCHES\[0\].*field bytes"),
     ("source", put("DISPATCHES", 0, source=1), r"DISPATCHES\[0\].*source is 1"),
@@ -121,8 +127,13 @@ DISPATCHES = [
     ),
     (
         "field_rule",
-        put("DISPATCHES", 2, field_offset=8),
+        put("DISPATCHES", 2, field_offset=GEMM_FIELDS),
         r"DISPATCHES\[2\].*rule 'log <= 1'.*log=4",
+    ),
+    (
+        "activation",
+        raw("FIELDS", 0, struct.pack("<I", 99)),
+        r"DISPATCHES\[0\].*rule 'activation <= 7' does not hold, activation=99",
     ),
     ("grid", item("DISPATCHES", 0, "grid", 1, 2), r"DISPATCHES\[0\].*grid axis 1 is 2"),
     (

@@ -52,7 +52,7 @@ def toy_program() -> Builder:
     b.add("RECIPES", op=RECIPE_OPS["cast"], sources=(NONE,) * 4, dtype=1)
     b.add("WEIGHTS", tensor=w, recipe_first=0, recipe_count=2)
 
-    clamp = {"clamp_lo": 0.0, "clamp_hi": float("inf")}
+    clamp = {"activation": 0, "clamp_lo": 0.0, "clamp_hi": float("inf")}
     b.dispatch(
         "linear",
         "gemm",

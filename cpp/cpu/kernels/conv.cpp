@@ -92,7 +92,8 @@ Output ConvPlan::Impl::output_at(const ConvArgs& args, std::int64_t n, std::int6
   return Output{p_.dtype,         args.bias != nullptr ? args.bias + first_channel : nullptr,
                 args.residual,    args.y,
                 map(p_.layout.y), map(p_.layout.residual),
-                args.lo,          args.hi};
+                args.lo,          args.hi,
+                args.activate};
 }
 
 ConvPlan::ConvPlan(const ConvShape& shape, const ConvLayout& layout, DType dtype,
@@ -110,8 +111,9 @@ std::size_t ConvPlan::scratch_bytes() const { return impl_->scratch_bytes(); }
 const char* ConvPlan::algorithm() const { return impl_->name().c_str(); }
 
 void ConvPlan::run(const void* x, const void* packed, const float* bias, const void* residual,
-                   void* y, float clamp_lo, float clamp_hi, void* scratch) const {
-  impl_->run(ConvArgs{x, packed, bias, residual, y, clamp_lo, clamp_hi, scratch});
+                   void* y, float clamp_lo, float clamp_hi, void* scratch,
+                   ActivateFn activate) const {
+  impl_->run(ConvArgs{x, packed, bias, residual, y, clamp_lo, clamp_hi, scratch, activate});
 }
 
 }  // namespace npu::cpu

@@ -1,5 +1,5 @@
-// 2-D convolution with fused bias, residual and clamp: planned once, run many times without
-// allocating.
+// 2-D convolution with fused bias, residual, activation and clamp: planned once, run many times
+// without allocating.
 #pragma once
 
 #include <cstddef>
@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "dtype.hpp"
+#include "panel_product.hpp"
 #include "thread_pool.hpp"
 
 namespace npu::cpu {
@@ -37,7 +38,8 @@ struct ConvLayout {
   Strides4 x, y, residual;
 };
 
-// y = clamp(conv(x, w) + bias + residual), rounded once from float32 to the storage type.
+// y = clamp(activation(conv(x, w) + bias + residual)), rounded once from float32 to the storage
+// type.
 //
 // Products and sums are float32 (bfloat16 products are exact in it). Two methods trade a little of
 // that precision for speed, both well below the rounding of a half-precision result: float16 and
@@ -63,9 +65,10 @@ class ConvPlan {
 
   // bias: oc floats or null. residual: null or a tensor of y's shape in layout.residual; it may be
   // y itself when the strides are equal. scratch: scratch_bytes() bytes, 64-byte aligned, not
-  // shared with a concurrent run. The clamp lets NaN through; (0, infinity) is relu.
+  // shared with a concurrent run. The clamp lets NaN through; (0, infinity) is relu. activate:
+  // applied to float32 values before the clamp, or null.
   void run(const void* x, const void* packed, const float* bias, const void* residual, void* y,
-           float clamp_lo, float clamp_hi, void* scratch) const;
+           float clamp_lo, float clamp_hi, void* scratch, ActivateFn activate = nullptr) const;
 
   // Name of the algorithm and kernel set chosen, for profiles and benchmarks.
   const char* algorithm() const;

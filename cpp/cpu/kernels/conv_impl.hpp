@@ -27,6 +27,7 @@ struct ConvArgs {
   void* y;
   float lo, hi;
   void* scratch;
+  ActivateFn activate = nullptr;
 };
 
 class ConvPlan::Impl {

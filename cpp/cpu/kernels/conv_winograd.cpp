@@ -56,7 +56,7 @@ class WinogradConv final : public ConvPlan::Impl {
   void multiply(const ConvArgs& args, const float* v, std::int64_t v_tiles, std::int64_t v_first,
                 std::int64_t first, std::int64_t last, std::int64_t panel, float* m) const;
   void store_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
-                  const float* sums) const;
+                  float* sums) const;
   void recompute_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
                       float* sums) const;
 
@@ -234,7 +234,7 @@ void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v
 }
 
 void WinogradConv::store_tile(const ConvArgs& args, const TilePosition& at, std::int64_t panel,
-                              const float* sums) const {
+                              float* sums) const {
   const ConvShape& s = p_.shape;
   const std::int64_t column = panel * g_.nr;
   const std::int64_t n = std::min<std::int64_t>(g_.nr, s.oc - column);

@@ -21,6 +21,7 @@ struct GemmArgs {
   const void* residual;
   void* y;
   float lo, hi;
+  ActivateFn activate;
   std::byte* scratch;
 };
 
@@ -165,7 +166,8 @@ Output GemmPlan::Impl::output_at(const GemmArgs& args, std::int64_t b, std::int6
                 y,
                 r,
                 args.lo,
-                args.hi};
+                args.hi,
+                args.activate};
 }
 
 // Rows of x to dense rows of converted elements, zero from k to k_padded.
@@ -244,6 +246,7 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
   }
   pool_.parallel_for(s_.batch * column_tasks_, [&](std::int64_t task, int) {
     constexpr std::int64_t kBlock = 8;
+    constexpr std::int64_t kStored = 16 * kBlock;  // columns finished together
     const std::int64_t b = task / column_tasks_;
     const std::int64_t first = task % column_tasks_ * columns_per_task_;
     const std::int64_t last = std::min(first + columns_per_task_, s_.n);
@@ -253,16 +256,18 @@ void GemmPlan::Impl::run_dots(const GemmArgs& args) const {
     std::int64_t residual_offsets[kMaxDotRows];
     out.y_map.offsets(s_.m, y_offsets);
     out.residual_map.offsets(s_.m, residual_offsets);
-    float sums[kMaxDotRows * kBlock];
-    for (std::int64_t column = first; column < last; column += kBlock) {
-      const std::int64_t n = std::min(kBlock, last - column);
-      const std::byte* w = element(args.w, dtype_, b * l_.w_b + column * l_.w_n);
-      for (std::int64_t i = 0; i < s_.m; ++i) {
-        t_.dot_rows[d](w, l_.w_n, x + i * ldx_ * size, s_.k, static_cast<int>(n),
-                       sums + i * kBlock);
+    float sums[kMaxDotRows * kStored];
+    for (std::int64_t column = first; column < last; column += kStored) {
+      const std::int64_t stored = std::min(kStored, last - column);
+      for (std::int64_t j = 0; j < stored; j += kBlock) {
+        const std::byte* w = element(args.w, dtype_, b * l_.w_b + (column + j) * l_.w_n);
+        for (std::int64_t i = 0; i < s_.m; ++i) {
+          t_.dot_rows[d](w, l_.w_n, x + i * ldx_ * size, s_.k,
+                         static_cast<int>(std::min(kBlock, stored - j)), sums + i * kStored + j);
+        }
       }
-      store_sums(t_, sums, kBlock, static_cast<int>(s_.m), {y_offsets, residual_offsets}, column, n,
-                 out);
+      store_sums(t_, sums, kStored, static_cast<int>(s_.m), {y_offsets, residual_offsets}, column,
+                 stored, out);
     }
   });
 }
@@ -282,9 +287,9 @@ std::size_t GemmPlan::scratch_bytes() const { return impl_->scratch_bytes(); }
 const char* GemmPlan::algorithm() const { return impl_->name().c_str(); }
 
 void GemmPlan::run(const void* x, const void* w, const float* bias, const void* residual, void* y,
-                   float clamp_lo, float clamp_hi, void* scratch) const {
-  impl_->run(
-      GemmArgs{x, w, bias, residual, y, clamp_lo, clamp_hi, static_cast<std::byte*>(scratch)});
+                   float clamp_lo, float clamp_hi, void* scratch, ActivateFn activate) const {
+  impl_->run(GemmArgs{x, w, bias, residual, y, clamp_lo, clamp_hi, activate,
+                      static_cast<std::byte*>(scratch)});
 }
 
 }  // namespace npu::cpu

@@ -1,4 +1,5 @@
-// Matrix multiplication y = clamp(x w^T + bias + residual) over strided operands, planned once.
+// Matrix multiplication y = clamp(activation(x w^T + bias + residual)) over strided operands,
+// planned once.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +7,7 @@
 #include <memory>
 
 #include "dtype.hpp"
+#include "panel_product.hpp"
 #include "thread_pool.hpp"
 
 namespace npu::cpu {
@@ -47,9 +49,10 @@ class GemmPlan {
   std::size_t scratch_bytes() const;
 
   // `w` is the packed form, or the weights themselves when packed_weights_bytes() is zero. bias: n
-  // floats or null; residual: null or [b,m,n]; scratch and clamp as in ConvPlan::run.
+  // floats or null; residual: null or [b,m,n]; scratch, clamp and activation as in
+  // ConvPlan::run.
   void run(const void* x, const void* w, const float* bias, const void* residual, void* y,
-           float clamp_lo, float clamp_hi, void* scratch) const;
+           float clamp_lo, float clamp_hi, void* scratch, ActivateFn activate = nullptr) const;
 
   const char* algorithm() const;
 

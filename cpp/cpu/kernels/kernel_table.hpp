@@ -54,11 +54,11 @@ struct GemmKernels {
   TileFn tile[kMaxRows + 1];
 };
 
-// What becomes of a tile of sums: + bias + residual, clamp, round to the storage type.
+// What becomes of a tile of sums: + bias + residual, clamp, round to the type of y.
 struct TileStore {
   const float* bias;            // one per column, or null
   const void* const* residual;  // first element of each row, contiguous storage type; or null
-  void* const* y;               // first element of each row, contiguous storage type
+  void* const* y;               // first element of each row, contiguous
   float lo, hi;
 };
 using StoreTileFn = void (*)(const float* sums, std::int64_t ld, int rows, std::int64_t n,
@@ -96,10 +96,11 @@ struct WinogradKernels {
 
 struct KernelTable {
   Isa isa;
-  GemmKernels gemm[3];   // by DType
-  GemmKernels gemm_f32;  // float32 A and panels, whatever the storage type
-  bool dot_x_bf16;       // dot_rows[bf16] takes x as bfloat16
-  StoreTileFn store_tile[3];
+  GemmKernels gemm[3];        // by DType
+  GemmKernels gemm_f32;       // float32 A and panels, whatever the storage type
+  bool dot_x_bf16;            // dot_rows[bf16] takes x as bfloat16
+  StoreTileFn store_tile[3];  // y of the storage type
+  StoreTileFn add_tile[3];    // y of float32, for what is left to compute; may be the sums
   AllFiniteFn all_finite;
   WidenFn widen_f32[3];  // storage type to float32
   DotRowsFn dot_rows[3];

@@ -2,6 +2,7 @@
 #include "panel_product.hpp"
 
 #include <algorithm>
+#include <limits>
 
 namespace npu::cpu {
 namespace {
@@ -16,20 +17,47 @@ bool widens_panels(const GemmKernels& g, std::int64_t rows, std::int64_t k) {
   return half && rows > (kMinWideTiles - 1) * g.max_rows && k * g.nr * 4 <= kMaxWidePanelBytes;
 }
 
-void store_strided(const float* sums, std::int64_t ld, int rows, const RowOffsets& offsets,
+void store_strided(float* sums, std::int64_t ld, int rows, const RowOffsets& offsets,
                    std::int64_t column, std::int64_t n, const Output& out) {
-  for (int i = 0; i < rows; ++i) {
-    for (std::int64_t j = 0; j < n; ++j) {
-      float v = sums[i * ld + j];
-      if (out.bias != nullptr) v += out.bias[column + j];
-      if (out.residual != nullptr) {
-        v += load_scalar(out.dtype, out.residual,
-                         offsets.residual[i] + (column + j) * out.residual_map.channel_stride);
-      }
-      store_scalar(out.dtype, out.y, offsets.y[i] + (column + j) * out.y_map.channel_stride,
-                   clamp_scalar(v, out.lo, out.hi));
+  const auto finished = [&](int i, std::int64_t j) {
+    float v = sums[i * ld + j];
+    if (out.bias != nullptr) v += out.bias[column + j];
+    if (out.residual != nullptr) {
+      v += load_scalar(out.dtype, out.residual,
+                       offsets.residual[i] + (column + j) * out.residual_map.channel_stride);
     }
+    return v;
+  };
+  const auto store = [&](int i, std::int64_t j, float v) {
+    store_scalar(out.dtype, out.y, offsets.y[i] + (column + j) * out.y_map.channel_stride,
+                 clamp_scalar(v, out.lo, out.hi));
+  };
+  if (out.activate == nullptr) {
+    for (int i = 0; i < rows; ++i) {
+      for (std::int64_t j = 0; j < n; ++j) store(i, j, finished(i, j));
+    }
+    return;
   }
+  for (int i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) sums[i * ld + j] = finished(i, j);
+  }
+  out.activate(sums, ld, rows, n);
+  for (int i = 0; i < rows; ++i) {
+    for (std::int64_t j = 0; j < n; ++j) store(i, j, sums[i * ld + j]);
+  }
+}
+
+// The sums, with bias and residual added in place, through the activation.
+void activate_tile(const KernelTable& table, float* sums, std::int64_t ld, int rows, std::int64_t n,
+                   const float* bias, const void* const* residual, const Output& out) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  if (bias != nullptr || residual != nullptr) {
+    void* sum_rows[kMaxRows];
+    for (int i = 0; i < rows; ++i) sum_rows[i] = sums + i * ld;
+    table.add_tile[static_cast<std::size_t>(out.dtype)](
+        sums, ld, rows, n, {bias, residual, sum_rows, -kInfinity, kInfinity});
+  }
+  out.activate(sums, ld, rows, n);
 }
 
 // Split float16 turns infinity * w into NaN where w has no low half (infinity * 0): a tile with a
@@ -71,7 +99,7 @@ std::int64_t product_workspace_bytes(const GemmKernels& g, std::int64_t rows, st
   return round_up(2 * rows * 8, 64) + (widens_panels(g, rows, k) ? k * g.nr * 4 : 0);
 }
 
-void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, int rows,
+void store_sums(const KernelTable& table, float* sums, std::int64_t ld, int rows,
                 const RowOffsets& offsets, std::int64_t column, std::int64_t n, const Output& out) {
   const bool residual_contiguous = out.residual == nullptr || out.residual_map.channel_stride == 1;
   if (out.y_map.channel_stride != 1 || !residual_contiguous) {
@@ -86,8 +114,14 @@ void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, in
       residual_rows[i] = element(out.residual, out.dtype, offsets.residual[i] + column);
     }
   }
-  const TileStore store{out.bias != nullptr ? out.bias + column : nullptr,
-                        out.residual != nullptr ? residual_rows : nullptr, y_rows, out.lo, out.hi};
+  const float* bias = out.bias != nullptr ? out.bias + column : nullptr;
+  const void* const* residual = out.residual != nullptr ? residual_rows : nullptr;
+  if (out.activate != nullptr) {
+    activate_tile(table, sums, ld, rows, n, bias, residual, out);
+    bias = nullptr;
+    residual = nullptr;
+  }
+  const TileStore store{bias, residual, y_rows, out.lo, out.hi};
   table.store_tile[static_cast<std::size_t>(out.dtype)](sums, ld, rows, n, store);
 }
 

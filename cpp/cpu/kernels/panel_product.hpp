@@ -23,6 +23,9 @@ struct RowMap {
   }
 };
 
+// An activation in place on rows of n floats, `ld` apart.
+using ActivateFn = void (*)(float* v, std::int64_t ld, int rows, std::int64_t n);
+
 struct Output {
   DType dtype;
   const float* bias;     // of the first column, or null
@@ -30,6 +33,7 @@ struct Output {
   void* y;               // tensor base
   RowMap y_map, residual_map;
   float lo, hi;
+  ActivateFn activate = nullptr;  // applied before the clamp, or null
 };
 
 // Element offsets of rows within the output and the residual.
@@ -56,8 +60,8 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
                      const Output& out);
 
 // Writes `rows` rows (at most kMaxRows) x columns [column, column + n) of finished sums to the
-// output.
-void store_sums(const KernelTable& table, const float* sums, std::int64_t ld, int rows,
+// output; the sums may change on the way.
+void store_sums(const KernelTable& table, float* sums, std::int64_t ld, int rows,
                 const RowOffsets& offsets, std::int64_t column, std::int64_t n, const Output& out);
 
 }  // namespace npu::cpu

@@ -78,9 +78,10 @@ void widen_row(const void* src, std::int64_t n, void* dst, void* /*low*/) {
 }
 
 // Columns of the usual panel: both vectors of a row, which are one cache line of halves.
-template <class V, DType D, bool Residual>
+template <class V, DType D, DType Y, bool Residual>
 void store_line(const float* sums, std::int64_t ld, int rows, const TileStore& st) {
   constexpr auto kBytes = static_cast<std::int64_t>(dtype_size(D)) * V::width;
+  constexpr auto kBytesY = static_cast<std::int64_t>(dtype_size(Y)) * V::width;
   const typename V::Reg lo = V::set1(st.lo);
   const typename V::Reg hi = V::set1(st.hi);
   const bool biased = st.bias != nullptr;
@@ -96,18 +97,20 @@ void store_line(const float* sums, std::int64_t ld, int rows, const TileStore& s
       v1 = V::add(v1, V::template load<D>(r + kBytes));
     }
     auto* y = static_cast<std::byte*>(st.y[i]);
-    V::template store<D>(y, V::clamp(v0, lo, hi));
-    V::template store<D>(y + kBytes, V::clamp(v1, lo, hi));
+    V::template store<Y>(y, V::clamp(v0, lo, hi));
+    V::template store<Y>(y + kBytesY, V::clamp(v1, lo, hi));
   }
 }
 
-template <class V, DType D>
+// D is the storage type of the residual, Y that of the result.
+template <class V, DType D, DType Y>
 void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, const TileStore& st) {
   if (n == 2 * V::width) {
-    return st.residual != nullptr ? store_line<V, D, true>(sums, ld, rows, st)
-                                  : store_line<V, D, false>(sums, ld, rows, st);
+    return st.residual != nullptr ? store_line<V, D, Y, true>(sums, ld, rows, st)
+                                  : store_line<V, D, Y, false>(sums, ld, rows, st);
   }
   constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  constexpr auto kSizeY = static_cast<std::int64_t>(dtype_size(Y));
   const typename V::Reg lo = V::set1(st.lo);
   const typename V::Reg hi = V::set1(st.hi);
   for (std::int64_t j = 0; j < n; j += V::width) {
@@ -120,7 +123,7 @@ void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, co
     }
     for (int i = 0; i < rows; ++i) {
       const float* s = sums + i * ld + j;
-      auto* y = static_cast<std::byte*>(st.y[i]) + j * kSize;
+      auto* y = static_cast<std::byte*>(st.y[i]) + j * kSizeY;
       typename V::Reg v =
           full ? V::template load<DType::f32>(s) : V::template load_n<DType::f32>(s, m);
       v = V::add(v, bias);
@@ -130,9 +133,9 @@ void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, co
       }
       v = V::clamp(v, lo, hi);
       if (full) {
-        V::template store<D>(y, v);
+        V::template store<Y>(y, v);
       } else {
-        V::template store_n<D>(y, v, m);
+        V::template store_n<Y>(y, v, m);
       }
     }
   }
@@ -244,7 +247,8 @@ template <class V, DType D>
 void fill_row_kernels(KernelTable& t) {
   constexpr auto i = static_cast<std::size_t>(D);
   t.all_finite = &all_finite<V>;
-  t.store_tile[i] = &store_tile<V, D>;
+  t.store_tile[i] = &store_tile<V, D, D>;
+  t.add_tile[i] = &store_tile<V, D, DType::f32>;
   t.widen_f32[i] = &widen_row<V, D>;
   t.dot_rows[i] = &dot_rows<V, D>;
   t.depthwise[i] = &depthwise_pixel<V, D>;

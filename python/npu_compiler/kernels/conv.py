@@ -1,11 +1,8 @@
 """Convolution kernels."""
 
+from npu_compiler.kernels.activation import EPILOGUE_CONSTANTS, EPILOGUE_FIELDS, EPILOGUE_RULES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 
-CLAMP_FIELDS = (
-    Field("clamp_lo", "f32", "lower bound of the result; -inf for none, 0 for ReLU"),
-    Field("clamp_hi", "f32", "upper bound of the result; inf for none, 6 for ReLU6"),
-)
 FLOAT_TYPES = ("f32", "f16", "bf16")
 # Instruction fields that count rows, columns or taps are 16 bits wide and images at most 2^24
 # positions a side, so that kernels may do all position arithmetic in int32.
@@ -16,7 +13,8 @@ CONV2D = Kernel(
     id=1,
     name="conv2d",
     shader="conv2d.metal",
-    doc="""2-D convolution: y = clamp(conv(x, w) + bias + residual), accumulated in float32.
+    doc="""2-D convolution: y = clamp(activation(conv(x, w) + bias + residual)), accumulated in
+    float32 and rounded once.
 
     Rows above ``pad_top`` and columns left of ``pad_left`` read as zero; the padding below and to
     the right follows from y's size. Channels of group g are x[:, g*ic:(g+1)*ic] and y[:,
@@ -36,7 +34,7 @@ CONV2D = Kernel(
         Field("dilation_h", "u32", "rows between taps"),
         Field("dilation_w", "u32", "columns between taps"),
         Field("groups", "u32", "channel groups"),
-        *CLAMP_FIELDS,
+        *EPILOGUE_FIELDS,
     ),
     # One threadgroup computes a tile of 32 output pixels x 32 output channels of one group.
     launch=Launch(
@@ -72,8 +70,11 @@ CONV2D = Kernel(
         "residual.c == y.c",
         "residual.h == y.h",
         "residual.w == y.w",
+        *EPILOGUE_RULES,
     ),
     inplace=(("residual", "y"),),
     shared=(("x_tile", "f32", 32 * 17), ("w_tile", "f32", 32 * 17)),
     flops="2 * y.n * y.h * y.w * w.oc * w.kh * w.kw * w.ic",
+    # gemm's, too.
+    constants=EPILOGUE_CONSTANTS,
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +192,11 @@ def _bounded(
     return pointwise(op_type, signature, emit, promotes=("self",), computes=NUMBERS, clamp=clamp)
 
 
+def _fusable(record: OpRecord, name: str | Callable[[Args], str]) -> OpRecord:
+    """An op that gemm and conv2d can apply to their result, too."""
+    return replace(record, activation=(lambda a: name) if isinstance(name, str) else name)
+
+
 RECORDS = (
     _bounded("aten.relu.default", _relu, lambda a: (0.0, inf)),
     _bounded("aten.relu6.default", _relu6, lambda a: (0.0, 6.0)),
@@ -200,14 +207,17 @@ RECORDS = (
         "self:T, min_val=-1, max_val=1",
     ),
     _record("aten.leaky_relu.default", _leaky_relu, "self:T, negative_slope=0.01"),
-    pointwise("aten.sigmoid.default", "self:T", unary("sigmoid_f"), to_float=True),
-    pointwise("aten.tanh.default", "self:T", unary("tanh_f"), to_float=True),
-    _record("aten.silu.default", unary("silu_f")),
-    _record(
-        "aten.gelu.default", _gelu, "self:T, approximate='none'", check_attrs=_check_approximate
+    _fusable(
+        pointwise("aten.sigmoid.default", "self:T", unary("sigmoid_f"), to_float=True), "sigmoid"
     ),
-    _record("aten.hardswish.default", _hardswish),
-    _record("aten.hardsigmoid.default", _hardsigmoid),
+    _fusable(pointwise("aten.tanh.default", "self:T", unary("tanh_f"), to_float=True), "tanh"),
+    _fusable(_record("aten.silu.default", unary("silu_f")), "silu"),
+    _fusable(
+        _record("aten.gelu.default", _gelu, "self:T, approximate='none'", _check_approximate),
+        lambda a: "gelu_tanh" if a["approximate"] == "tanh" else "gelu",
+    ),
+    _fusable(_record("aten.hardswish.default", _hardswish), "hardswish"),
+    _fusable(_record("aten.hardsigmoid.default", _hardsigmoid), "hardsigmoid"),
     _record("aten.elu.default", _elu, "self:T, alpha=1, scale=1, input_scale=1"),
     _record("aten.mish.default", _mish),
     _record("aten.softplus.default", _softplus, "self:T, beta=1, threshold=20"),
@@ -239,3 +249,20 @@ RECORDS = (
     OpRecord("aten.glu.default", "self:T, dim=-1", lower=_lower_glu, check=_check_glu),
     OpRecord("aten.prelu.default", "self:T, weight:T", lower=_lower_prelu, check=_check_prelu),
 )
+
+
+def _formulas() -> Iterator[tuple[str, Callable[[Builder, Register], Register]]]:
+    for record in RECORDS:
+        if record.activation is None or record.emit is None:
+            continue
+        for approximate in ("none", "tanh"):
+            args = {"approximate": approximate}
+            yield record.activation(args), partial(_apply, record.emit, args)
+
+
+def _apply(emit: Formula, args: Args, b: Builder, x: Register) -> Register:
+    return emit(b, {**args, "self": x})
+
+
+# The activations that gemm and conv2d can apply (kernels/activation.py), of a register.
+FORMULAS = dict(_formulas())

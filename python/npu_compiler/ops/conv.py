@@ -15,6 +15,8 @@ from npu_compiler.elementwise import Builder, to_float32
 from npu_compiler.elementwise_dispatch import emit_program
 from npu_compiler.errors import CompilerError
 from npu_compiler.graph import BatchNorm, Node, Value
+from npu_compiler.kernels.activation import ACTIVATIONS, MOVES_ZERO
+from npu_compiler.ops.activation import FORMULAS
 from npu_compiler.ops.conv_shape import (
     ConvShape,
     Pair,
@@ -33,10 +35,14 @@ if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
 
-def clamp_fields(node: Node) -> dict[str, float]:
-    """The clamp fields of a kernel for the node's epilogue."""
+def epilogue_fields(node: Node) -> dict[str, int | float]:
+    """A kernel's activation and clamp fields for the node's epilogue."""
     low, high = node.epilogue.clamp or (-inf, inf)
-    return {"clamp_lo": to_float32(low), "clamp_hi": to_float32(high)}
+    return {
+        "activation": ACTIVATIONS[node.epilogue.activation or "none"],
+        "clamp_lo": to_float32(low),
+        "clamp_hi": to_float32(high),
+    }
 
 
 def fold_step(op: str, batch_norm: BatchNorm) -> RecipeStep:
@@ -126,7 +132,8 @@ def _operands(lowering: Lowering, node: Node, shape: ConvShape) -> _Operands:
     low, high = epilogue.clamp or (-inf, inf)
     groups = shape.groups
     depthwise = groups > 1 and groups == y.shape[1] == x.shape[1]
-    zero_stays = low <= 0 <= high and (residual is None or residual.pad == y.pad)
+    zero_stays = low <= 0 <= high and epilogue.activation not in MOVES_ZERO
+    zero_stays = zero_stays and (residual is None or residual.pad == y.pad)
     pads = static and zero_stays and y.pad is not None
     dense_pad = x.pad is not None and x.pad[0] == 1 and x.strides[1] == 1
     if depthwise and pads and dense_pad and x.pad == y.pad:
@@ -160,7 +167,7 @@ def _emit(
         "dilation_h": dilation[0],
         "dilation_w": dilation[1],
         "groups": operands.groups,
-        **clamp_fields(node),
+        **epilogue_fields(node),
     }
     views = {"x": x, "w": w, "bias": bias, "residual": residual, "y": y}
     lowering.dispatch("conv2d", node, fields, views)
@@ -259,13 +266,15 @@ def _lower_phases(lowering: Lowering, node: Node, shape: ConvShape, operands: _O
 def _fill(
     lowering: Lowering, node: Node, y: View, residual: View | None, bias: View | None
 ) -> None:
-    """Results that no tap reaches: bias and residual alone."""
+    """Results that no tap reaches: bias and residual alone, through the rest of the epilogue."""
     builder = Builder()
     result = builder.constant(0.0)
     if bias is not None:
         result = builder.load(bias.insert(1).insert(1))
     if residual is not None:
         result = builder("add_f", result, builder.load(replace(residual, pad=None)))
+    if node.epilogue.activation is not None:
+        result = FORMULAS[node.epilogue.activation](builder, result)
     if node.epilogue.clamp is not None:
         low, high = node.epilogue.clamp
         result = builder("min_f", builder("max_f", result, low), high)
@@ -310,8 +319,8 @@ def _phase_weight(
 
 
 def can_fuse(node: Node) -> bool:
-    """Whether the kernel can take over a BatchNorm, an addition and a clamp that follow the
-    convolution.
+    """Whether the kernel can take over a BatchNorm, an addition, an activation and a clamp that
+    follow the convolution.
     """
     return node.epilogue.clamp is None
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from npu_compiler.elementwise import Builder
 from npu_compiler.elementwise_dispatch import emit_program
-from npu_compiler.graph import Node, Value
+from npu_compiler.graph import Epilogue, Node, Value
 from npu_compiler.ops.arguments import number, require, same_shape
-from npu_compiler.ops.conv import bias_parameter, clamp_fields, fold_step
+from npu_compiler.ops.conv import bias_parameter, epilogue_fields, fold_step
 from npu_compiler.ops.record import OpRecord
 from npu_compiler.ops.weight_norm import weight_source
 from npu_compiler.program.recipes import RecipeStep
@@ -114,9 +114,9 @@ def emit_gemm(
     bias: View | None = None,
     residual: View | None = None,
 ) -> None:
-    """out[..., m, n] = x[..., m, k] * w[..., n, k] (+ bias + residual, clamped); batch dimensions
-    broadcast. Copies where strides cannot merge the batch; the padding of ``out`` is zero
-    afterwards.
+    """out[..., m, n] = x[..., m, k] * w[..., n, k] (+ bias + residual, and the rest of the node's
+    epilogue); batch dimensions broadcast. Copies where strides cannot merge the batch; the padding
+    of ``out`` is zero afterwards.
     """
     batch = out.shape[:-2]
     if len(w.shape) == 2 and len(batch) >= 1:
@@ -163,7 +163,7 @@ def dispatch_gemm(
         residual = residual and residual.permute((0, 2, 1))
         bias = bias and bias.expand((y.shape[2],))
     operands = {"x": x, "w": w, "bias": bias, "residual": residual, "y": y}
-    lowering.dispatch("gemm", node, clamp_fields(node), operands)
+    lowering.dispatch("gemm", node, epilogue_fields(node), operands)
 
 
 def _merged(view: View, groups: list[list[int]]) -> View:
@@ -274,7 +274,7 @@ def _lower_addmm(first: str, second: str) -> Callable[[Lowering, Node], None]:
 
 
 def _has_epilogue(node: Node) -> bool:
-    return node.epilogue.residual is not None or node.epilogue.clamp is not None
+    return node.epilogue != Epilogue()
 
 
 def _can_fuse(node: Node) -> bool:

@@ -58,14 +58,17 @@ class OpRecord:
     dtypes: frozenset[str] = FLOATS
     # Only the first output may be read.
     single_output: bool = False
-    # Whether a kernel can add a residual and clamp (and fold a BatchNorm) in the same dispatch; see
-    # passes/fusion.py.
+    # Whether a kernel can add a residual, apply an activation and clamp (and fold a BatchNorm) in
+    # the same dispatch; see passes/fusion.py.
     epilogue: Callable[[Node], bool] | None = None
     # For an identity (dropout in eval, contiguous): whether the node returns its first tensor
     # unchanged.
     identity: Callable[[Node], bool] | None = None
     # For an op that clamps: its bounds; None where they are not constants.
     clamp: Callable[[Mapping[str, Any]], tuple[float, float] | None] | None = None
+    # For an op of one tensor that gemm and conv2d can apply to their result: its name in
+    # kernels/activation.py.
+    activation: Callable[[Mapping[str, Any]], str] | None = None
     # For an elementwise op: the arguments that PyTorch's type promotion brings to one dtype, in
     # which the op computes (``emit`` gets them in registers of it); whether an integral dtype
     # becomes float32; the dtypes that it computes in; and its result's dtype: that one

@@ -1,5 +1,5 @@
-"""Fuses what follows a matrix product or convolution into its kernel: BatchNorm, addition, clamp,
-in this order.
+"""Fuses what follows a matrix product or convolution into its kernel: BatchNorm, addition,
+activation, clamp, in this order.
 
 A node may be fused only where nothing else sees the value between: its one reader is the fused
 node, and it is no output of the graph.
@@ -7,7 +7,7 @@ node, and it is no output of the graph.
 
 from __future__ import annotations
 
-from npu_compiler.graph import BatchNorm, IRGraph, Node, Value
+from npu_compiler.graph import BatchNorm, Epilogue, IRGraph, Node, Value
 from npu_compiler.ops import find_op
 from npu_compiler.ops.batch_norm import batch_norm_of
 from npu_compiler.ops.conv import RECORDS as CONVOLUTIONS
@@ -57,7 +57,7 @@ def _absorb(node: Node, reader: Node) -> bool:
     """Take ``reader`` into ``node``'s epilogue if that is the same computation."""
     record = find_op(reader.op_type)
     epilogue = node.epilogue
-    if record is None or reader.epilogue != type(epilogue)():
+    if record is None or reader.epilogue != Epilogue():
         return False
     if reader.op_type in _BATCH_NORM:
         batch_norm = _foldable(node, reader)
@@ -69,6 +69,10 @@ def _absorb(node: Node, reader: Node) -> bool:
         if residual is None:
             return False
         epilogue.residual = residual
+    elif record.activation is not None and reader.output.dtype == node.output.dtype:
+        if epilogue.activation is not None:
+            return False
+        epilogue.activation = record.activation(reader.args)
     elif record.clamp is not None and reader.output.dtype == node.output.dtype:
         bounds = record.clamp(reader.args)
         if bounds is None:
@@ -87,7 +91,7 @@ def _foldable(node: Node, reader: Node) -> BatchNorm | None:
     epilogue = node.epilogue
     if node.op_type not in _FOLDS_BATCH_NORM or reader.args["input"] is not node.output:
         return None
-    if epilogue.batch_norm is not None or epilogue.residual is not None:
+    if epilogue != Epilogue():
         return None
     batch_norm = batch_norm_of(reader)
     weight, bias = node.args["weight"], node.args["bias"]
@@ -101,7 +105,10 @@ def _foldable(node: Node, reader: Node) -> BatchNorm | None:
 
 def _residual(node: Node, reader: Node) -> Value | None:
     """The other operand of an addition where it needs no broadcasting, conversion or scaling."""
-    if node.epilogue.residual is not None or reader.args.get("alpha", 1) != 1:
+    epilogue = node.epilogue
+    if epilogue.residual is not None or epilogue.activation is not None:
+        return None
+    if reader.args.get("alpha", 1) != 1:
         return None
     value = node.output
     operands = [reader.args["self"], reader.args["other"]]
