@@ -6,7 +6,7 @@ writes for the same calls.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Value:
     tensor: torch.Tensor
     kind: str = "node"
     exact: bool = True
+    # Whether it was, before something wrote to it in place.
+    was_exact: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -80,6 +82,8 @@ class Builder:
         self.values: list[Value] = []
         self.nodes: list[IRNode] = []
         self._names = 0
+        # Takes back the last write in place.
+        self.undo: Callable[[], None] | None = None
 
     def _name(self, stem: str) -> str:
         self._names += 1
@@ -152,6 +156,34 @@ class Builder:
         if violations:
             raise RejectedError(violations[0].reason)
 
+    def call_in_place(self, op_type: str, args: Sequence[Any], kwargs: dict[str, Any]) -> Value:
+        """As ``call``, for an overload that writes to its first operand, which no input or weight
+        shares memory with. ``undo`` takes back what it has written."""
+        target = args[0]
+        if not isinstance(target, Value):
+            raise RejectedError("it writes to no tensor of the graph")
+        shared = [v for v in self.values if _memory(v) == _memory(target)]
+        if any(v.kind != "node" for v in shared):
+            raise RejectedError("it would write to an input or a weight")
+        tensor, before, exact = target.tensor, target.tensor.clone(), [v.exact for v in shared]
+
+        try:
+            tensor.copy_(before)
+        except RuntimeError as error:
+            raise RejectedError("its elements share memory with each other") from error
+
+        def undo() -> None:
+            tensor.copy_(before)
+            for value, was in zip(shared, exact, strict=True):
+                value.exact = was
+
+        self.undo = undo
+        (result,) = self.call(op_type, args, kwargs)
+        for value in shared:
+            value.was_exact = value.was_exact or value.exact
+            value.exact = "float" not in value.dtype
+        return result
+
     def case(self, outputs: Sequence[Value]) -> Case:
         """The graph that returns ``outputs``; what they do not need stays in it."""
         ir = _ir(
@@ -161,7 +193,7 @@ class Builder:
             ir,
             {v.meta.name: v.tensor for v in self.values if v.kind == "input"},
             {v.meta.name: v.tensor for v in self.values if v.kind == "weight"},
-            {v.meta.name for v in self.values if v.exact},
+            {v.meta.name for v in self.values if v.exact or v.was_exact},
         )
 
 
@@ -192,6 +224,10 @@ def _copy(meta: TensorMeta) -> TensorMeta:
     return TensorMeta(
         meta.name, meta.shape, meta.dtype, meta.producer_node, meta.producer_output_idx
     )
+
+
+def _memory(value: Value) -> int:
+    return int(value.tensor.untyped_storage().data_ptr())
 
 
 def _tensor(leaf: Any) -> Any:

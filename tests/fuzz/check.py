@@ -86,7 +86,9 @@ class Expected:
         storage = self.storage.get(dtype, dtype)
         finite = np.abs(exact[np.isfinite(exact)])
         scale = float(finite.max()) if finite.size else 0.0
-        floor = 4 * UNIT_ROUNDOFF[storage] * scale + UNDERFLOW[storage]
+        # The user gets the IR's dtype back.
+        unit = max(UNIT_ROUNDOFF[storage], UNIT_ROUNDOFF[dtype])
+        floor = 4 * unit * scale + max(UNDERFLOW[storage], UNDERFLOW[dtype])
         return MARGIN[storage] * self.errors.get(name, 0.0) + floor
 
 

@@ -131,10 +131,13 @@ def _grow(draw: Draw, builder: Builder, pool: list[Value], float_dtype: str) -> 
     marks = len(builder.values), len(builder.nodes)
     sampler = PoolSampler(draw, builder, record, float_dtype)
     sampler.pool = list(pool)
+    builder.undo = None
     try:
-        results = draw_call(sampler)
+        results = draw_call(sampler, in_place=record.emit is not None and draw.chance(15))
         _settle(builder, record.op_type, results, marks[1])
     except (RejectedError, NoGeneratorError):
+        if builder.undo is not None:
+            builder.undo()
         del builder.values[marks[0] :], builder.nodes[marks[1] :]
         return
     new = [v for v in builder.values[marks[0] :] if v.tensor.numel()]

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.fuzz.builder import Case
 from tests.fuzz.traits import CANCELLING, base_name
@@ -38,13 +39,15 @@ class Perturbation:
         self._storage = storage
         self._generator = None if seed is None else torch.Generator().manual_seed(seed)
 
-    def of_operand(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The operand as a float32 unit sees it."""
-        return self._with_error(tensor, UNIT_ROUNDOFF["float32"])
+    def of_operand(self, value: Any) -> Any:
+        """A tensor as a float32 unit sees it; anything else as it is."""
+        if not isinstance(value, torch.Tensor):
+            return value
+        return self._with_error(value, UNIT_ROUNDOFF["float32"])
 
     def of_result(self, tensor: torch.Tensor, dtype: str) -> torch.Tensor:
         """The result as memory keeps it."""
-        return self._with_error(tensor, UNIT_ROUNDOFF[self._storage.get(dtype, dtype)])
+        return self._with_error(tensor, UNIT_ROUNDOFF.get(self._storage.get(dtype, dtype), 0.0))
 
     def _with_error(self, tensor: torch.Tensor, roundoff: float) -> torch.Tensor:
         if self._generator is None or not tensor.is_floating_point() or not tensor.numel():
@@ -74,9 +77,11 @@ def errors(
 def _run(case: Case, plan: Plan, double: Perturbation | None) -> Values:
     registers: list[Any] = [None] * len(plan.registers)
     values: Values = {}
+    written = any(step.written for step in plan.steps)
     for name, tensor in (case.inputs | case.weights).items():
         if name in plan.registers:
-            registers[plan.registers[name]] = tensor if double is None else _widened(tensor)
+            own = tensor.clone() if written else tensor
+            registers[plan.registers[name]] = own if double is None else _widened(own)
     default = torch.get_default_dtype()
     if double is not None:
         torch.set_default_dtype(torch.float64)
@@ -95,33 +100,53 @@ def _step(
     case: Case, step: Step, registers: list[Any], values: Values, double: Perturbation | None
 ) -> None:
     args, words = step.operands(registers)
-    rounded = double is not None and any(meta.name not in case.exact for meta in step.node.outputs)
     if double is not None:
-        args = [_in_double(a, double if rounded else None) for a in args]
-        words = {k: _in_double(v, double if rounded else None) for k, v in words.items()}
-    tensors = result_tensors(step.op(*args, **words))
+        args, words = tree_map(_in_double, (args, words))
+    rounded = double is not None and any(meta.name not in case.exact for meta in step.node.outputs)
+    if double is None or not rounded:
+        tensors = result_tensors(step.op(*args, **words))
+    else:
+        tensors = _with_errors(step, args, words, double)
     # A getitem's operands are all results of its producer.
     for register, meta, tensor in zip(step.outputs, step.node.outputs, tensors, strict=False):
         if double is not None and meta.dtype.startswith(("float", "bfloat")):
             tensor = _widened(tensor)
-            if rounded and step.schema is not None:
-                tensor = double.of_result(tensor, meta.dtype)
-                if base_name(step.node.op_type) in CANCELLING:
-                    tensor = tensor + (double.of_operand(torch.ones_like(tensor)) - 1)
         registers[register] = tensor
         values[meta.name] = tensor
+
+
+def _with_errors(
+    step: Step, args: list[Any], words: dict[str, Any], double: Perturbation
+) -> list[torch.Tensor]:
+    """The step's results with errors; not those that are views of an operand."""
+    dtypes = [meta.dtype for meta in step.node.outputs]
+    if step.written:
+        others = tree_map(double.of_operand, (args[1:], words))
+        (result,) = result_tensors(step.op(args[0], *others[0], **others[1]))
+        # What shares its memory sees the error, too.
+        return [result.copy_(double.of_result(result, dtypes[0]))]
+    memory = {_memory(t) for t in tree_leaves((args, words)) if isinstance(t, torch.Tensor)}
+    tensors = result_tensors(step.op(*args, **words))
+    if any(_memory(tensor) in memory for tensor in tensors):
+        return tensors
+    args, words = tree_map(double.of_operand, (args, words))
+    tensors = result_tensors(step.op(*args, **words))
+    found = [
+        double.of_result(_widened(t), dtype) for t, dtype in zip(tensors, dtypes, strict=False)
+    ]
+    if base_name(step.node.op_type) in CANCELLING:
+        return [t + (double.of_operand(torch.ones_like(t)) - 1) for t in found]
+    return found
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.double() if tensor.dtype in FLOATS else tensor
 
 
-def _in_double(value: Any, double: Perturbation | None) -> Any:
-    """An argument for a float64 run: float dtypes become float64, tensors get their error."""
-    if isinstance(value, torch.Tensor):
-        return value if double is None else double.of_operand(value)
-    if isinstance(value, torch.dtype):
-        return torch.float64 if value in FLOATS else value
-    if isinstance(value, (list, tuple)) and any(isinstance(v, torch.Tensor) for v in value):
-        return [_in_double(v, double) for v in value]
-    return value
+def _in_double(value: Any) -> Any:
+    """An argument for a float64 run: float dtypes become float64."""
+    return torch.float64 if isinstance(value, torch.dtype) and value in FLOATS else value

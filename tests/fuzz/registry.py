@@ -8,7 +8,7 @@ from typing import Any
 from npu_compiler.ops.record import OpRecord
 from tests.fuzz.builder import RejectedError, Value
 from tests.fuzz.sampler import Sampler
-from torch_ir.schema import ArgKind, OpArg, op_schema
+from torch_ir.schema import ArgKind, OpArg, is_known_op, op_schema
 
 # Arguments in the order of the schema, and keyword arguments.
 Call = tuple[list[Any], dict[str, Any]]
@@ -135,10 +135,17 @@ def _plain(s: Sampler, arg: OpArg, first: Value | None) -> Any:
     )
 
 
-def draw_call(s: Sampler) -> list[Value]:
-    """Draw arguments and add the call to the sampler's graph; its results. Raises RejectedError."""
+def draw_call(s: Sampler, *, in_place: bool = False) -> list[Value]:
+    """Draw arguments and add the call to the sampler's graph; its results. ``in_place``: as the
+    overload that writes to its first operand. Raises RejectedError."""
     args, words = generator_for(s.record)(s)
-    return s.builder.call(s.record.op_type, args, words)
+    if not in_place:
+        return s.builder.call(s.record.op_type, args, words)
+    space, name, overload = s.record.op_type.split(".")
+    op_type = f"{space}.{name}_.{overload}"
+    if not is_known_op(op_type):
+        raise RejectedError(f"there is no {op_type}")
+    return [s.builder.call_in_place(op_type, args, words)]
 
 
 __all__ = ["GENERATORS", "Call", "NoGeneratorError", "RejectedError", "draw_call", "generator"]

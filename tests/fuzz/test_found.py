@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.fuzz.builder import Builder, Value
+from tests.fuzz.builder import Builder, RejectedError, Value
 from tests.fuzz.check import check
 from tests.npu_compiler.harness import DEVICES, images
 
@@ -79,3 +79,37 @@ def test_comparison_with_a_number_that_the_dtype_rounds(name: str, dtype: torch.
 def test_softplus_far_below_zero() -> None:
     """log(1 + exp(x)) loses the digits that log1p(exp(x)) keeps."""
     verify([torch.linspace(-12, -9, 40)], ("aten.softplus.default", ["x0"], {}))
+
+
+def test_indices_of_take_along_dim_may_be_negative() -> None:
+    index = torch.tensor([[0, -1, 2], [-3, 1, 1]])
+    verify([images(2, 4), index], ("aten.take_along_dim.default", ["x0", "x1", 1], {}))
+
+
+@pytest.mark.parametrize(
+    ("op_type", "inputs", "args"),
+    [
+        # It crops first and repeats what is left.
+        ("aten.pad.default", [images(1, 3, 4, 4)], ["x0", [-1, 1, 0, 0], "circular"]),
+        ("aten.prelu.default", [torch.tensor(1.5), torch.tensor([0.25])], ["x0", "x1"]),
+    ],
+)
+def test_what_is_refused_now(op_type: str, inputs: list[torch.Tensor], args: list[Any]) -> None:
+    """Wrong numbers, or an error that named nothing."""
+    with pytest.raises(RejectedError, match=r"circular|weight"):
+        verify(inputs, (op_type, args, {}))
+
+
+def test_writes_in_place_through_views() -> None:
+    """Never wrong, but what fuzzing does has to be able to go wrong."""
+    builder = Builder()
+    x = builder.input(images(3, 4))
+    (y,) = builder.call("aten.neg.default", [x], {})
+    (row,) = builder.call("aten.select.int", [y, 0, 1], {})
+    (before,) = builder.call("aten.add.Tensor", [y, 0.5], {})
+    builder.call_in_place("aten.mul_.Scalar", [row, 3.0], {})
+    case = builder.case([y, before])
+    assert torch.equal(y.tensor[1], x.tensor[1] * -3)
+    check(case, "float32", DEVICES, orders=True)
+    with pytest.raises(RejectedError, match="input"):
+        builder.call_in_place("aten.mul_.Scalar", [x, 3.0], {})

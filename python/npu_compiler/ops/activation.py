@@ -149,7 +149,7 @@ def _check_prelu(node: Node) -> str | None:
     x, weight = node.tensor("self"), node.tensor("weight")
     channels = x.shape[1] if x.rank >= 2 else 1
     require(
-        weight.rank <= 1 and weight.numel in (1, channels),
+        weight.rank <= min(1, x.rank) and weight.numel in (1, channels),
         f"the weight must have one value or {channels}, got {list(weight.shape)}",
     )
     same_shape(node, x.shape)

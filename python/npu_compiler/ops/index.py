@@ -87,7 +87,7 @@ def _lower_take_along(lowering: Lowering, node: Node) -> None:
     x = lowering.read(node.tensor("self")).expand(tensor)
     index = lowering.read(node.tensor("indices")).expand(shape)
     out = lowering.define(node.output, image=False, strided=True)
-    _gather_along(lowering, node, x, index, dim, out, wrap=False)
+    _gather_along(lowering, node, x, index, dim, out, wrap=True)
 
 
 def _check_take(node: Node) -> str | None:

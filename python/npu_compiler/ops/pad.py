@@ -71,6 +71,10 @@ def _check(node: Node, mode: str) -> str | None:
             max(before, after) <= max(most, 0) and (n > 0 or max(before, after) <= 0),
             f"{mode} padding of {before} and {after} is too large for a dimension of {n}",
         )
+        require(
+            mode != "circular" or before * after >= 0,
+            f"circular padding of {before} and {after} crops and repeats the same dimension",
+        )
     return None
 
 
