@@ -11,7 +11,7 @@ from npu_compiler.elementwise_groups import elementwise_groups, is_elementwise, 
 from npu_compiler.errors import CompileOptionError, CompilerError, IRError
 from npu_compiler.graph import IRGraph, Node
 from npu_compiler.graph_checker import checking
-from npu_compiler.ir_reader import load_ir
+from npu_compiler.ir_reader import ir_data, load_ir_from_dict
 from npu_compiler.lowering import Lowering
 from npu_compiler.memory import check_plan, plan_memory
 from npu_compiler.ops import find_op
@@ -29,6 +29,7 @@ def compile(
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
+    optimize: bool = True,
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IR (a path to its JSON, its dict, or an object with ``to_dict``) to a program.
@@ -45,6 +46,7 @@ def compile(
         keep: names of tensors of the IR that the program returns as well, copied as soon as they
             are computed; nothing else is compiled differently. Those that fusion leaves no memory
             for are absent. ``metadata["kept"]`` maps the additional outputs to them (JSON).
+        optimize: fold and fuse; without it every node is a dispatch of its own, to compare with.
         check: verify the graph after every pass and the memory plan (default:
             NPU_COMPILER_CHECK=1).
 
@@ -55,14 +57,29 @@ def compile(
         CompileOptionError: an argument has no meaning.
     """
     return compile_graph(
-        load_ir(ir),
+        _read(ir),
         target=target,
         compute_dtype=compute_dtype,
         model_dtype=model_dtype,
         donate_inputs=donate_inputs,
         keep=keep,
+        optimize=optimize,
         check=check,
     )
+
+
+def _read(ir: object) -> IRGraph:
+    """The graph of an IR; what only PyTorch can run is refused like every node that the NPU cannot
+    run, all of them listed.
+    """
+    if isinstance(ir, IRGraph):
+        return ir
+    data, folder = ir_data(ir)
+    try:
+        return load_ir_from_dict(data, folder)
+    except IRError:
+        raise_for_violations(check_constraints(load_ir_from_dict(data, folder, foreign=True)))
+        raise
 
 
 def compile_graph(
@@ -73,6 +90,7 @@ def compile_graph(
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
+    optimize: bool = True,
     check: bool | None = None,
 ) -> CompiledProgram:
     """Compile an IRGraph, which is changed in place. See ``compile``."""
@@ -82,8 +100,9 @@ def compile_graph(
     precision = choose_precision(graph, target, compute_dtype, model_dtype)
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))
-    run_passes(graph, OPTIMIZE, check)
-    lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs), keep)
+    if optimize:
+        run_passes(graph, OPTIMIZE, check)
+    lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs), keep, optimize)
     plan = plan_memory(lowering.dispatches, target.buffer_alignment)
     if check:
         check_plan(plan)
@@ -98,10 +117,14 @@ def _check_donated(graph: IRGraph, names: Collection[str]) -> None:
         )
 
 
-def lower_graph(graph: IRGraph, lowering: Lowering, keep: Collection[str] = ()) -> Lowering:
-    """Emit the dispatches of every node, in order; ``keep`` names values to return as well."""
+def lower_graph(
+    graph: IRGraph, lowering: Lowering, keep: Collection[str] = (), fuse: bool = True
+) -> Lowering:
+    """Emit the dispatches of every node, in order; ``keep`` names values to return as well.
+    Elementwise nodes share dispatches where ``fuse`` allows it.
+    """
     kept = frozenset(keep)
-    groups = elementwise_groups(graph)
+    groups = elementwise_groups(graph, fuse)
     steps = {node: step for step, node in enumerate(graph.nodes)}
     steps |= {node: steps[last] for last, group in groups.items() for node in group}
     lowering.schedule(steps)

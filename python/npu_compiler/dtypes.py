@@ -33,5 +33,24 @@ DTYPES: dict[str, DType] = {
 }
 BY_ID: dict[int, DType] = {d.id: d for d in DTYPES.values()}
 BY_SHORT: dict[str, DType] = {d.short: d for d in DTYPES.values()}
+# Bytes of an element of the types that an IR may have and only PyTorch computes with.
+FOREIGN: dict[str, int] = {
+    "complex32": 4,
+    "complex64": 8,
+    "complex128": 16,
+    "uint16": 2,
+    "uint32": 4,
+    "uint64": 8,
+    **dict.fromkeys(
+        (
+            "float8_e4m3fn",
+            "float8_e4m3fnuz",
+            "float8_e5m2",
+            "float8_e5m2fnuz",
+            "float8_e8m0fnu",
+        ),
+        1,
+    ),
+}
 FLOATING = frozenset({"float16", "bfloat16", "float32", "float64"})
 COMPUTE = ("float16", "bfloat16", "float32")

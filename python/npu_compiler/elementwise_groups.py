@@ -184,11 +184,15 @@ class _Grouping:
         return False
 
 
-def elementwise_groups(graph: IRGraph) -> dict[Node, Group]:
-    """The group of every elementwise node's, by its last node; other elementwise nodes are inside
-    of some group. Reorders the graph's nodes so that those of a group are neighbours.
+def elementwise_groups(graph: IRGraph, fuse: bool = True) -> dict[Node, Group]:
+    """The group of every elementwise node, by its last node; other elementwise nodes are inside
+    of some group (without ``fuse`` each is alone). Reorders the graph's nodes so that those of a
+    group are neighbours.
     """
-    groups = _Grouping(graph).run()
+    if fuse:
+        groups = _Grouping(graph).run()
+    else:
+        groups = [Group([node]) for node in graph.nodes if is_elementwise(node)]
     for group in groups:
         if not group.outputs:
             group.outputs = [group.last.output]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from npu_compiler.dtypes import DTYPES
+from npu_compiler.dtypes import DTYPES, FOREIGN
 from npu_compiler.errors import IRError, IRFileNotFoundError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
 from npu_compiler.ir_constants import read_constants
@@ -237,7 +237,7 @@ class _Reader:
         where = f"{where} ({name!r})"
         dtype = _expect(raw.get("dtype"), "string", f"{where}: dtype")
         dtype = dtype.removeprefix("torch.")
-        if dtype not in DTYPES and not self.foreign:
+        if dtype not in DTYPES and not (self.foreign and dtype in FOREIGN):
             raise IRError(f"{where}: unknown dtype {dtype!r}; known are {', '.join(DTYPES)}")
         shape = raw.get("shape")
         if not isinstance(shape, (list, tuple)):

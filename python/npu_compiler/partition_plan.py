@@ -13,12 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from npu_compiler.constraints import Violation
-from npu_compiler.dtypes import DTYPES
+from npu_compiler.dtypes import DTYPES, FOREIGN
 from npu_compiler.precision import Precision
 
 Target = Literal["npu", "cpu"]
-# Bytes of an element of the dtypes that only PyTorch has.
-_FOREIGN_SIZES = {"complex32": 4, "complex64": 8, "complex128": 16, "uint16": 2, "uint32": 4}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +152,7 @@ def plain_dtype(name: str) -> str:
 
 def tensor_bytes(shape: tuple[int, ...] | list[int], dtype: str) -> int:
     """Bytes of a dense tensor."""
-    size = DTYPES[dtype].size if dtype in DTYPES else _FOREIGN_SIZES.get(dtype, 1)
-    return prod(shape) * size
+    return prod(shape) * (DTYPES[dtype].size if dtype in DTYPES else FOREIGN[dtype])
 
 
 def _mapping(ir: Mapping[str, Any]) -> Mapping[str, str]:

@@ -359,3 +359,11 @@ def test_find_fusion_groups_names_ir_nodes() -> None:
     module = trained_like(ConvNorm(lambda y: F.relu(y)))
     graph = optimize_graph(load_ir_from_dict(ir_of(module, [images(*SHAPE)])))
     assert find_fusion_groups(graph) == [("conv2d", "batch_norm", "relu")]
+
+
+def test_without_optimization_every_node_is_a_dispatch() -> None:
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(x.exp() + 1) * torch.sigmoid(x)
+
+    assert check(Function(function), images(3, 10), optimize=False).kernels == ["elementwise"] * 5
+    assert check(Function(function), images(3, 10)).kernels == ["elementwise"]
