@@ -37,7 +37,7 @@ def test_kept_tensors_change_nothing_else() -> None:
     plain = npu_compiler.compile(ir, compute_dtype="float32")
     kept = npu_compiler.compile(ir, compute_dtype="float32", keep=names(ir), check=True)
     assert calls(kept) == calls(plain) and kept.arena_size == plain.arena_size
-    assert plain.kept == {} and len(kept.kept) > 10
+    assert plain.kept == {} and len(kept.kept) >= 10
     assert [s.name for s in kept.output_specs[:1]] == [s.name for s in plain.output_specs]
     # Fused away, so that there is nothing to keep.
     assert "conv2d" not in kept.kept.values() and "hardswish" in kept.kept.values()
