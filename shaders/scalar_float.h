@@ -140,7 +140,7 @@ NPU_FUNC npu_f32 npu_log1p(npu_f32 v) {
   const npu_f32 lost = v - (sum - 1.0f);
   const npu_f32 result = npu_log(sum) + lost / sum;
   const npu_f32 above = v == -1.0f ? -NPU_INFINITY : result;
-  return (v == 0.0f) | (v == NPU_INFINITY) ? v : above;
+  return ((v == 0.0f) | (v == NPU_INFINITY)) ? v : above;
 }
 
 // v = 2^n m with m in [sqrt(1/2), sqrt(2)), for v > 0 and finite.
