@@ -41,6 +41,9 @@ using TileFn = void (*)(const TileA& a, const void* panel, float* c, std::int64_
 // split.
 using WidenFn = void (*)(const void* src, std::int64_t n, void* dst, void* low);
 
+// Rounds n contiguous floats to the storage type.
+using NarrowFn = void (*)(const float* src, std::int64_t n, void* dst);
+
 struct GemmKernels {
   PanelFormat format;
   int max_rows;           // tile[1..max_rows] exist
@@ -102,7 +105,8 @@ struct KernelTable {
   StoreTileFn store_tile[3];  // y of the storage type
   StoreTileFn add_tile[3];    // y of float32, for what is left to compute; may be the sums
   AllFiniteFn all_finite;
-  WidenFn widen_f32[3];  // storage type to float32
+  WidenFn widen_f32[3];    // storage type to float32
+  NarrowFn narrow_f32[3];  // and back
   DotRowsFn dot_rows[3];
   DepthwiseFn depthwise[3];
   AccumulateFn accumulate_max[3];
