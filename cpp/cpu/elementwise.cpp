@@ -94,10 +94,18 @@ class ElementwiseKernel final : public HostKernel {
     const std::uint32_t* a = registers.at[step.a];
     const auto address = [&](std::size_t k) { return operands[k] + tile.offset[k] * size_[k]; };
     switch (step.kind) {
-      case TileStep::Kind::kOp:
+      case TileStep::Kind::kOp: {
+        const std::uint32_t* b = registers.at[step.b];
+        const std::uint32_t* c = registers.at[step.c];
+        if (step.target != kNoOperand && is_run(step.target, tile)) {
+          auto* output = reinterpret_cast<std::uint32_t*>(address(step.target));
+          // Operations do not write over what they read.
+          if (output != a && output != b && output != c) dst = output;
+        }
         registers.at[step.dst] = dst;
-        step.op(dst, a, registers.at[step.b], registers.at[step.c], n);
+        step.op(dst, a, b, c, n);
         break;
+      }
       case TileStep::Kind::kView:
         if (is_run(step.operand, tile) && space_.columns().stride[step.operand] == 1) {
           registers.at[step.dst] = reinterpret_cast<const std::uint32_t*>(address(step.operand));
@@ -109,7 +117,9 @@ class ElementwiseKernel final : public HostKernel {
         load(step, address(step.operand), tile, dst);
         break;
       case TileStep::Kind::kStore:
-        store(step, address(step.operand), tile, a);
+        if (reinterpret_cast<const std::byte*>(a) != address(step.operand)) {
+          store(step, address(step.operand), tile, a);
+        }
         break;
       case TileStep::Kind::kFinish:
         finish(step, address(step.operand),

@@ -28,6 +28,7 @@ class Merger {
       if (drafts_[i].step.kind == TileStep::Kind::kStore) merge_store(drafts_[i], i == first_store);
     }
     drop_unused();
+    write_through();
     use_views();
   }
 
@@ -69,14 +70,16 @@ class Merger {
   }
 
   // Takes a bound off `value` if it is max or min with a constant; the value within is left.
-  void take_bound(int& value, std::uint32_t op, float& bound) const {
+  // Returns how many were taken.
+  int take_bound(int& value, std::uint32_t op, float& bound) const {
     const Draft* d = only_use(value, op);
-    if (d == nullptr) return;
+    if (d == nullptr) return 0;
     const std::optional<float> left = constant(d->a);
     const std::optional<float> right = constant(d->b);
-    if (!left && !right) return;
+    if (!left && !right) return 0;
     bound = right ? *right : *left;
     value = right ? d->a : d->b;
+    return 1;
   }
 
   // Takes an addend off `value` if it is a sum with an input of the output's dtype.
@@ -101,11 +104,11 @@ class Merger {
     int value = store.a;
     float lo = -std::numeric_limits<float>::infinity();
     float hi = std::numeric_limits<float>::infinity();
-    take_bound(value, NPU_OP_MIN_F, hi);
-    take_bound(value, NPU_OP_MAX_F, lo);
+    const int merged = take_bound(value, NPU_OP_MIN_F, hi) + take_bound(value, NPU_OP_MAX_F, lo);
     if (!(lo <= hi)) return;
     const std::uint8_t addend = is_first ? take_addend(value, output) : kNoOperand;
-    if (value == store.a) return;
+    // The merged store costs about as much as one operation and a plain one.
+    if (merged + (addend == kNoOperand ? 0 : 1) < 2) return;
     store.step.kind = TileStep::Kind::kFinish;
     store.step.finish = finish;
     store.step.addend = addend;
@@ -124,14 +127,37 @@ class Merger {
     }
   }
 
+  // The last result before the first store may go to the output's memory at once, if nothing else
+  // reads it and a register of its type is what the output holds.
+  void write_through() {
+    for (std::size_t i = 1; i < drafts_.size(); ++i) {
+      const Draft& store = drafts_[i];
+      if (store.dst != kNoValue) continue;
+      Draft& last = drafts_[i - 1];
+      const bool own = store.step.kind == TileStep::Kind::kStore && last.dst == store.a &&
+                       last.step.kind == TileStep::Kind::kOp && !last.invariant &&
+                       uses_[static_cast<std::size_t>(store.a)] == 1;
+      if (own && holds_registers(store.step.operand) &&
+          space_.columns().stride[store.step.operand] == 1) {
+        last.step.target = store.step.operand;
+      }
+      return;
+    }
+  }
+
+  // Elements of the operand are of the type of the registers they are loaded into.
+  bool holds_registers(std::uint8_t operand) const {
+    const std::uint8_t dtype = dispatch_.operands[operand].dtype;
+    return dtype == NPU_DTYPE_F32 || dtype == NPU_DTYPE_I32 || dtype == NPU_DTYPE_I64;
+  }
+
   // A register of the operand's own type may be its memory itself, unless a store comes before its
   // last use, since the output may be the same view. Plain stores copy between distinct memory.
   void use_views() {
     for (std::size_t i = 0; i < drafts_.size(); ++i) {
       Draft& d = drafts_[i];
       if (d.step.kind != TileStep::Kind::kLoad || d.invariant) continue;
-      const std::uint8_t dtype = dispatch_.operands[d.step.operand].dtype;
-      if (dtype != NPU_DTYPE_F32 && dtype != NPU_DTYPE_I32 && dtype != NPU_DTYPE_I64) continue;
+      if (!holds_registers(d.step.operand)) continue;
       if (is_read_before_stores(i)) d.step.kind = TileStep::Kind::kView;
     }
   }

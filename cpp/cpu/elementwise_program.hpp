@@ -26,6 +26,7 @@ struct TileStep {
   Kind kind;
   std::uint8_t operand = kNoOperand;
   std::uint8_t addend = kNoOperand;
+  std::uint8_t target = kNoOperand;  // of an op: the output that its result may be written to
   std::uint16_t dst = 0, a = 0, b = 0, c = 0;
   bool wide = false;       // the register that it writes (for a store: reads) has 64 bits
   std::uint64_t bits = 0;  // constant

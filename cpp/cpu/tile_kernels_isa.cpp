@@ -142,9 +142,9 @@ void finish_run(std::byte* dst, const std::uint32_t* src, const std::byte* adden
 
 template <DType D, auto Convert>
 void store_half(std::byte* dst, const std::uint32_t* src, std::int64_t stride, std::int64_t n) {
+  static const NarrowFn narrow = kernel_table(kIsa).narrow_f32[static_cast<std::size_t>(D)];
   if (stride != 1) return store_run<std::uint16_t, Convert>(dst, src, stride, n);
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  finish_run<D>(dst, src, nullptr, -kInfinity, kInfinity, n);
+  narrow(reinterpret_cast<const float*>(src), n, dst);
 }
 
 std::uint32_t same_bits(std::uint32_t x) { return x; }
