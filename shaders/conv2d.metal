@@ -1,7 +1,7 @@
 // 2-D convolution as an implicit matrix product: rows are output pixels, columns output channels of
 // one group, the common axis runs over kernel rows, kernel columns and input channels.
 #include "common.h"
-#include "activation.h"
+#include "scalar_activation.h"
 #include "tile.h"
 
 #if NPU_CONV2D_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \

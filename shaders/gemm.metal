@@ -1,6 +1,6 @@
 // Batched matrix product with bias, residual, activation and clamp.
 #include "common.h"
-#include "activation.h"
+#include "scalar_activation.h"
 #include "tile.h"
 
 #if NPU_GEMM_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \

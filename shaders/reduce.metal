@@ -97,9 +97,9 @@ NPU_FUNC npu_i64 npu_reduce_exact(DEVICE_PTR(const npu_u8) x, CONSTANT_REF(Reduc
   }
   exact[self.index] = value;
   npu_barrier();
-  for (npu_u32 half = threads / 2; half != 0; half /= 2) {
-    if (self.index < half) {
-      exact[self.index] = npu_exact_combine(op, exact[self.index], exact[self.index + half]);
+  for (npu_u32 reach = threads / 2; reach != 0; reach /= 2) {
+    if (self.index < reach) {
+      exact[self.index] = npu_exact_combine(op, exact[self.index], exact[self.index + reach]);
     }
     npu_barrier();
   }
@@ -195,10 +195,10 @@ NPU_FUNC void npu_arg_reduce(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
   keys[self.index] = best;
   places[self.index] = place;
   npu_barrier();
-  for (npu_u32 half = threads / 2; half != 0; half /= 2) {
-    if (self.index < half && places[self.index + half] >= 0) {
-      const npu_i64 other = keys[self.index + half];
-      const npu_i64 there = places[self.index + half];
+  for (npu_u32 reach = threads / 2; reach != 0; reach /= 2) {
+    if (self.index < reach && places[self.index + reach] >= 0) {
+      const npu_i64 other = keys[self.index + reach];
+      const npu_i64 there = places[self.index + reach];
       const npu_i64 mine = keys[self.index];
       const npu_i64 here = places[self.index];
       if (here < 0 || other > mine || (other == mine && there < here)) {

@@ -175,7 +175,7 @@ NPU_FUNC npu_f32 npu_log10(npu_f32 v) {
 // log(e^a + e^b).
 NPU_FUNC npu_f32 npu_logaddexp(npu_f32 a, npu_f32 b) {
   const npu_f32 sum = npu_max(a, b) + npu_log1p(npu_exp(-npu_fabs(a - b)));
-  return (a == b) & (npu_fabs(a) == NPU_INFINITY) ? a : sum;
+  return ((a == b) & (npu_fabs(a) == NPU_INFINITY)) ? a : sum;
 }
 
 // ---- Powers
@@ -218,7 +218,7 @@ NPU_FUNC npu_f32 npu_pow_positive(npu_f32 a, npu_f32 b) {
 NPU_FUNC npu_f32 npu_pow(npu_f32 a, npu_f32 b) {
   const npu_f32 x = npu_fabs(a);
   const npu_f32 y = npu_fabs(b);
-  const bool ordinary = (x > 0.0f) & (x < NPU_INFINITY) & (y < NPU_INFINITY);
+  const bool ordinary = (x > 0.0f) & (npu_max(x, y) < NPU_INFINITY);
   const npu_f32 finite = npu_pow_positive(ordinary ? x : 1.0f, ordinary ? b : 1.0f);
   // What an infinite or zero operand makes of it.
   const npu_f32 large = x > 1.0f ? NPU_INFINITY : 0.0f;

@@ -47,7 +47,7 @@ NPU_SCALAR_FUNCTION float npu_min(float a, float b) {
 #define NPU_FUNC NPU_SCALAR_FUNCTION
 #define NPU_INFINITY std::numeric_limits<float>::infinity()
 #define THREAD_REF(T) T&
-#include "activation.h"
+#include "scalar_activation.h"
 #include "scalar_integer.h"
 #include "scalar_trig.h"
 #undef THREAD_REF

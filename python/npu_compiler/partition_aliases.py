@@ -136,6 +136,10 @@ class _Classes:
             if any(made < writer < last for writer in writers):
                 stale = True
                 readers.update(read)
+                if value in self.outputs and made >= 0:
+                    # The caller gets what is there after the write: the segment that computes the
+                    # value must be the one that writes to it.
+                    readers.add(made)
             elif value.is_parameter:
                 readers.update(read)
         together: list[int] = []

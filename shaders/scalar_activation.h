@@ -1,7 +1,7 @@
 // Activations of a matrix product's or convolution's result, as PyTorch computes them in float32.
 // Shared with the cpu device, hence one function each, free of branches.
-#ifndef NPU_ACTIVATION_H_
-#define NPU_ACTIVATION_H_
+#ifndef NPU_SCALAR_ACTIVATION_H_
+#define NPU_SCALAR_ACTIVATION_H_
 
 // min(max(v + 3, 0), 6)
 NPU_FUNC npu_f32 npu_hard_gate(npu_f32 v) { return npu_min(npu_max(v + 3.0f, 0.0f), 6.0f); }
@@ -30,4 +30,4 @@ NPU_FUNC npu_f32 npu_activate(npu_u32 activation, npu_f32 v) {
   }
 }
 
-#endif  // NPU_ACTIVATION_H_
+#endif  // NPU_SCALAR_ACTIVATION_H_
