@@ -65,23 +65,26 @@ def _direct_call(v: Variant) -> str:
 
 
 def metal_entry(v: Variant) -> str:
-    """A Metal kernel: operand k is buffer k, the parameter struct the buffer behind the last."""
+    """A Metal kernel: operand k is buffer k, the parameter struct the buffer behind the last.
+    Names of threads begin with ``thread_``, which no operand's does.
+    """
     operands = v.kernel.operands
     return _entry(
         f"kernel void {v.name}",
         [
             *(f"device {v.pointee(o)}* {o.name} [[buffer({k})]]" for k, o in enumerate(operands)),
             f"constant {v.kernel.struct_name}& params [[buffer({len(operands)})]]",
-            "uint3 group [[threadgroup_position_in_grid]]",
-            "uint3 place [[thread_position_in_grid]]",
-            "uint index [[thread_index_in_threadgroup]]",
-            "uint lane [[thread_index_in_simdgroup]]",
-            "uint simd [[simdgroup_index_in_threadgroup]]",
+            "uint3 thread_group [[threadgroup_position_in_grid]]",
+            "uint3 thread_place [[thread_position_in_grid]]",
+            "uint thread_index [[thread_index_in_threadgroup]]",
+            "uint thread_lane [[thread_index_in_simdgroup]]",
+            "uint thread_simd [[simdgroup_index_in_threadgroup]]",
         ],
         [
             *_shared(v.kernel, "threadgroup"),
-            "const NpuThread self = {group.x, group.y, group.z, place.x, place.y, place.z,",
-            "                        index, lane, simd};",
+            "const NpuThread self = {thread_group.x, thread_group.y, thread_group.z,",
+            "                        thread_place.x, thread_place.y, thread_place.z,",
+            "                        thread_index, thread_lane, thread_simd};",
             _direct_call(v),
         ],
     )
@@ -99,12 +102,12 @@ def cuda_entry(v: Variant) -> str:
         ],
         [
             *_shared(v.kernel, "__shared__"),
-            f"const npu_u32 index = {index};",
+            f"const npu_u32 thread_index = {index};",
             "const NpuThread self = {blockIdx.x, blockIdx.y, blockIdx.z,",
             f"                        blockIdx.x * {x} + threadIdx.x, "
             f"blockIdx.y * {y} + threadIdx.y,",
             f"                        blockIdx.z * {z} + threadIdx.z, "
-            "index, index % 32, index / 32};",
+            "thread_index, thread_index % 32, thread_index / 32};",
             _direct_call(v),
         ],
     )
