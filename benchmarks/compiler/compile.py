@@ -149,7 +149,8 @@ def _row(found: dict[str, Any]) -> str:
             f"| {plain:.2f} ({found['unoptimised_iqr_ms']:.2f}) | {plain / own:.2f} "
         )
     return (
-        f"| {found['model']} | {found['nodes']} | {found['compile_ms']:.0f} | {found['dispatches']} "
+        f"| {found['model']} | {found['nodes']} | {found['compile_ms']:.0f} "
+        f"| {found['dispatches']} "
         f"| {found['dispatches_unoptimised']} | {found['copies']} "
         f"| {found['arena_bytes'] / 2**20:.2f} | {found['arena_over_bound']:.2f} {speed}|"
     )
