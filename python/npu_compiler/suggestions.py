@@ -43,7 +43,7 @@ _ADVICE = tuple(
             "draw random numbers outside and pass them to the model as an input",
         ),
         (
-            "_fft_|stft|istft|complex|view_as_real|view_as_complex",
+            "fft_|stft|istft|complex|view_as_real|view_as_complex",
             "",
             "compute the transform before or after the model, or as a matrix product with the "
             "real and imaginary parts of the DFT matrix",
