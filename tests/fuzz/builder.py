@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from npu_compiler.constraints import check_constraints
 from npu_compiler.errors import CompilerError
@@ -23,6 +23,9 @@ from torch_ir.errors import TorchIRError
 from torch_ir.ir import GETITEM, IR, IRNode, TensorMeta
 from torch_ir.plan import result_tensors
 from torch_ir.schema import op_schema
+
+# Operators whose results share the operand's memory, or are copies, as its strides will have it.
+MAY_COPY = frozenset({"contiguous", "flatten", "reshape", "reshape_as", "ravel", "_reshape_alias"})
 
 
 class RejectedError(Exception):
@@ -81,6 +84,12 @@ class Builder:
     def __init__(self) -> None:
         self.values: list[Value] = []
         self.nodes: list[IRNode] = []
+        # Names of the values that some node reads.
+        self.read: set[str] = set()
+        # Memory of results that are not row-major, and memory that a reshape or contiguous() of
+        # such a result shares, or would share if it were row-major, which no IR says.
+        self._strided: set[int] = set()
+        self._unclear: set[int] = set()
         self._names = 0
         # Takes back the last write in place.
         self.undo: Callable[[], None] | None = None
@@ -128,6 +137,10 @@ class Builder:
         node = IRNode(name, op_type, [_copy(m) for m in inputs], outputs, attrs)
         self._check(node)
         self.nodes.append(node)
+        self.read |= {meta.name for meta in inputs}
+        self._note_memory(
+            op_type, [t for t in tree_leaves(operands) if torch.is_tensor(t)], tensors
+        )
         if single:
             return [self._value(Value(outputs[0], tensors[0]))]
         found = []
@@ -138,6 +151,16 @@ class Builder:
             self.nodes.append(IRNode(item, GETITEM, reads, [meta], {"index": index}))
             found.append(self._value(Value(meta, tensor)))
         return found
+
+    def _note_memory(
+        self, op_type: str, operands: list[torch.Tensor], results: list[torch.Tensor]
+    ) -> None:
+        known = {_address(tensor) for tensor in operands}
+        if op_type.split(".")[1] in MAY_COPY and known & (self._strided | self._unclear):
+            self._unclear |= known | {_address(tensor) for tensor in results}
+        self._strided |= {
+            _address(t) for t in results if _address(t) not in known and not t.is_contiguous()
+        }
 
     @staticmethod
     def _only_first(op_type: str) -> bool:
@@ -167,10 +190,10 @@ class Builder:
             raise RejectedError("it would write to an input or a weight")
         tensor, before, exact = target.tensor, target.tensor.clone(), [v.exact for v in shared]
 
-        try:
-            tensor.copy_(before)
-        except RuntimeError as error:
-            raise RejectedError("its elements share memory with each other") from error
+        if _address(tensor) in self._unclear:
+            raise RejectedError("what shares memory with it depends on strides that no IR has")
+        if _overlaps(tensor):
+            raise RejectedError("its elements share memory with each other")
 
         def undo() -> None:
             tensor.copy_(before)
@@ -226,8 +249,23 @@ def _copy(meta: TensorMeta) -> TensorMeta:
     )
 
 
+def _overlaps(tensor: torch.Tensor) -> bool:
+    """Whether elements may share memory; PyTorch itself only notices broadcasts."""
+    axes = sorted((s, n) for s, n in zip(tensor.stride(), tensor.shape, strict=True) if n > 1)
+    reach = 0
+    for stride, size in axes:
+        if stride <= reach:
+            return True
+        reach += stride * (size - 1)
+    return False
+
+
+def _address(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage().data_ptr())
+
+
 def _memory(value: Value) -> int:
-    return int(value.tensor.untyped_storage().data_ptr())
+    return _address(value.tensor)
 
 
 def _tensor(leaf: Any) -> Any:

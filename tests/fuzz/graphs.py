@@ -41,9 +41,19 @@ class PoolSampler(Sampler):
         ]
         if not found or self.chance(12):
             return None
+        # What nothing reads yet makes one graph of many.
+        unread = [v for v in found if v.kind == "node" and v.meta.name not in self.builder.read]
+        if unread and self.chance(75):
+            found = unread
         # Late values make deep graphs.
-        at = max(self.integer(0, len(found) - 1), self.integer(0, len(found) - 1))
+        at = max(self.integer(0, len(found) - 1) for _ in range(3))
         return self._taken(found[at])
+
+    def _dtype_at_hand(self) -> str:
+        """A dtype that the operator takes, mostly one that late values have."""
+        claimed = self.dtypes()
+        late = [v.dtype for v in self.pool[-6:] if v.dtype in claimed]
+        return str(self.pick(late)) if late and self.chance(70) else self.dtype()
 
     def _taken(self, value: Value) -> Value:
         self.used.append(value)
@@ -59,7 +69,7 @@ class PoolSampler(Sampler):
         kind: str = "normal",
     ) -> Value:
         low, high = (ranks, ranks) if isinstance(ranks, int) else ranks
-        wanted = self.dtype() if dtype is None else dtype
+        wanted = self._dtype_at_hand() if dtype is None else dtype
         if not isinstance(wanted, str):
             wanted = self.dtype(wanted)
         if kind in ("normal", "positive") and shape is None:
@@ -168,14 +178,14 @@ def _check_values(value: Value) -> None:
 
 
 def _outputs(draw: Draw, builder: Builder, pool: list[Value]) -> list[Value]:
-    """Some of the last values, of those in the middle, of the inputs; one of them perhaps twice."""
+    """What nothing else reads, some values in the middle, inputs; one of them perhaps twice."""
     read = {m.name for node in builder.nodes for m in node.inputs}
     nodes = [v for v in builder.values if v.kind == "node"]
-    found = [v for v in nodes if v.meta.name not in read][-4:]
-    if nodes and draw.chance(50):
-        found.append(draw.pick(nodes))
+    found = [v for v in nodes if v.meta.name not in read]
+    for _ in range(draw.integer(0, 2)):
+        found.append(draw.pick(nodes or pool))
     if pool and draw.chance(10):
         found.append(draw.pick([v for v in pool if v.kind != "weight"] or found))
     if found and draw.chance(10):
         found.append(draw.pick(found))
-    return found or nodes[-1:]
+    return found

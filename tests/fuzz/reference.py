@@ -14,7 +14,7 @@ import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
 from tests.fuzz.builder import Case
-from tests.fuzz.traits import CANCELLING, base_name
+from tests.fuzz.traits import CANCELLING, STEPPING, base_name
 from tests.tolerances import UNIT_ROUNDOFF
 from torch_ir.plan import Plan, Step, make_plan, result_tensors
 
@@ -44,6 +44,10 @@ class Perturbation:
         if not isinstance(value, torch.Tensor):
             return value
         return self._with_error(value, UNIT_ROUNDOFF["float32"])
+
+    def of_stored(self, value: Any, dtype: str) -> Any:
+        """A tensor as memory keeps what is made of it; anything else as it is."""
+        return self.of_result(value, dtype) if isinstance(value, torch.Tensor) else value
 
     def of_result(self, tensor: torch.Tensor, dtype: str) -> torch.Tensor:
         """The result as memory keeps it."""
@@ -124,17 +128,23 @@ def _with_errors(
         others = tree_map(double.of_operand, (args[1:], words))
         (result,) = result_tensors(step.op(args[0], *others[0], **others[1]))
         # What shares its memory sees the error, too.
-        return [result.copy_(double.of_result(result, dtypes[0]))]
+        found = double.of_result(result, dtypes[0])
+        if base_name(step.node.op_type).rstrip("_") in CANCELLING:
+            found = found + (double.of_operand(torch.ones_like(found)) - 1)
+        return [result.copy_(found)]
     memory = {_memory(t) for t in tree_leaves((args, words)) if isinstance(t, torch.Tensor)}
     tensors = result_tensors(step.op(*args, **words))
     if any(_memory(tensor) in memory for tensor in tensors):
         return tensors
+    name = base_name(step.node.op_type)
+    if name in STEPPING:
+        args, words = tree_map(lambda v: double.of_stored(v, dtypes[0]), (args, words))
     args, words = tree_map(double.of_operand, (args, words))
     tensors = result_tensors(step.op(*args, **words))
     found = [
         double.of_result(_widened(t), dtype) for t, dtype in zip(tensors, dtypes, strict=False)
     ]
-    if base_name(step.node.op_type) in CANCELLING:
+    if name in CANCELLING:
         return [t + (double.of_operand(torch.ones_like(t)) - 1) for t in found]
     return found
 

@@ -113,3 +113,42 @@ def test_writes_in_place_through_views() -> None:
     check(case, "float32", DEVICES, orders=True)
     with pytest.raises(RejectedError, match="input"):
         builder.call_in_place("aten.mul_.Scalar", [x, 3.0], {})
+
+
+@pytest.mark.parametrize("meshgrid", [False, True])
+def test_results_of_operators_on_lists_share_memory(meshgrid: bool) -> None:
+    """They were copies, in the compiler's mind, and did not see writes to their operands."""
+    builder = Builder()
+    x, other = builder.input(images(4)), builder.input(images(3 if meshgrid else 1, seed=1))
+    (y,) = builder.call("aten.neg.default", [x], {})
+    words = {"indexing": "xy"} if meshgrid else {}
+    name = "meshgrid.indexing" if meshgrid else "broadcast_tensors.default"
+    results = builder.call(f"aten.{name}", [[y, other]], words)
+    builder.call_in_place("aten.mul_.Scalar", [y, 3.0], {})
+    case = builder.case([*results, y])
+    assert torch.equal(results[0].tensor.flatten()[:4], x.tensor * -3)
+    check(case, "float32", DEVICES, orders=True)
+
+
+def test_positive_is_its_operand() -> None:
+    """It did not see writes to it."""
+    builder = Builder()
+    (y,) = builder.call("aten.neg.default", [builder.input(images(4))], {})
+    (same,) = builder.call("aten.positive.default", [y], {})
+    builder.call_in_place("aten.mul_.Scalar", [y, 3.0], {})
+    check(builder.case([same, y]), "float32", DEVICES)
+
+
+def test_a_norm_multiplied_by_itself() -> None:
+    """It became a norm whose weight was itself."""
+    verify(
+        [images(33)],
+        ("aten.rms_norm.default", ["x0", [33], None, 1e-5], {}),
+        ("aten.mul.Tensor", ["y0", "y0"], {}),
+    )
+
+
+@pytest.mark.parametrize("name", ["remainder", "fmod"])
+def test_remainders_of_a_number_that_the_dtype_rounds(name: str) -> None:
+    x = torch.arange(10, dtype=torch.float16)
+    verify([x], (f"aten.{name}.Scalar", ["x0", 0.3], {}), compute_dtype="float16")

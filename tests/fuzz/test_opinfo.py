@@ -10,9 +10,9 @@ from tests.docs.documents import ROOT
 
 
 def test_operator_samples_of_pytorch() -> None:
-    command = [sys.executable, "-m", "tests.fuzz.opinfo", "--samples", "4"]
+    command = [sys.executable, "-m", "tests.fuzz.opinfo", "--samples", "4", "--stride", "2"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
     assert found["failures"] == {}
-    assert len(found["passed"]) > 250
+    assert len(found["passed"]) > 120

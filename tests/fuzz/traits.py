@@ -41,16 +41,19 @@ _EXACT_JUMPS = _names(
     """
 )
 # The same, with results that are rounded.
-_ROUNDED_JUMPS = _names("atan2 copysign floor_divide fmod frac nextafter remainder tan")
+_ROUNDED_JUMPS = _names("arctan2 atan2 copysign floor_divide fmod frac nextafter remainder tan")
 JUMPS = _EXACT_JUMPS | _ROUNDED_JUMPS
 EXACT = _SELECTING | _EXACT_JUMPS
 # Rounding inside of the operator is lost to cancellation, whatever its operands are: the sine of a
-# rounded multiple of pi.
-CANCELLING = _names("sinc")
+# rounded multiple of pi, one minus nearly one.
+CANCELLING = _names("gelu sinc")
+# They keep results of their own steps in memory, rounded to the storage dtype.
+STEPPING = _names("addbmm bilinear chain_matmul einsum linalg_multi_dot")
 # Their results are memory as it was found.
 UNINITIALISED = _names("empty empty_like empty_permuted empty_strided new_empty new_empty_strided")
 
 
 def base_name(op_type: str) -> str:
-    """``add`` of ``aten.add.Tensor``."""
-    return op_type.split(".")[1] if op_type.count(".") == 2 else op_type
+    """``add`` of ``aten.add.Tensor``, ``round`` of ``aten.special_round.default``."""
+    name = op_type.split(".")[1] if op_type.count(".") == 2 else op_type
+    return name.removeprefix("special_")

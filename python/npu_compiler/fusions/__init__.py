@@ -115,6 +115,10 @@ class _Fuser:
             root.source,
             tuple(o for member in reversed(match.nodes) for o in member.origins),
         )
+        # A capture may be a value that would be gone: the norm itself as its own weight.
+        gone = set(match.nodes)
+        if any(value.producer in gone for value in node.inputs()):
+            return None
         if record.reason(node) is not None:
             return None
         node.output.producer = node

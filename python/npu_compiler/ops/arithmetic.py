@@ -98,7 +98,6 @@ RECORDS = (
         )
     ),
     pointwise("aten.neg.default", "self:T", lambda b, a: negative(b, a["self"]), computes=NUMBERS),
-    pointwise("aten.positive.default", "self:T", lambda b, a: a["self"], computes=NUMBERS),
     pointwise("aten.abs.default", "self:T", _abs, computes=NUMBERS),
     pointwise("aten.sign.default", "self:T", _sign),
     pointwise("aten.sgn.default", "self:T", _sign),

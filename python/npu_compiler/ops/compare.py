@@ -4,24 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from npu_compiler.arrays import cast
-from npu_compiler.ops.pointwise import Args, Formula, pointwise
+from npu_compiler.ops.pointwise import Args, Formula, pointwise, rounded
 
 if TYPE_CHECKING:
     from npu_compiler.elementwise import Builder, Operand, Register
 
 
-def _rounded(b: Builder, operand: Operand) -> Operand:
-    """A number as the dtype that is compared in; a register holds such values already."""
-    if isinstance(operand, (int, float)) and b.dtype in ("float16", "bfloat16"):
-        return float(cast(np.asarray(operand, np.float64), b.dtype))
-    return operand
-
-
 def _compare(op: str, b: Builder, left: Operand, right: Operand) -> Register:
-    return b(op, _rounded(b, left), _rounded(b, right))
+    return b(op, rounded(b, left), rounded(b, right))
 
 
 def _eq(b: Builder, a: Args) -> Register:

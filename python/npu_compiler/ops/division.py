@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from npu_compiler.ops.arguments import require
-from npu_compiler.ops.pointwise import NUMBERS, Args, binary, pointwise
+from npu_compiler.ops.pointwise import NUMBERS, Args, binary, pointwise, rounded
 from npu_compiler.ops.record import OpRecord
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _remainder(b: Builder, a: Args) -> Register:
     x, y = a["self"], a["other"]
     if b.is_integral(x, y):
         return b("sub", x, b("mul", b("div_floor", x, y), y))
-    return b("remainder_f", x, y)
+    return b("remainder_f", x, rounded(b, y))
 
 
 def _fmod(b: Builder, a: Args) -> Register:
@@ -44,7 +44,7 @@ def _fmod(b: Builder, a: Args) -> Register:
     x, y = a["self"], a["other"]
     if b.is_integral(x, y):
         return b("sub", x, b("mul", b("div_trunc", x, y), y))
-    return b("fmod_f", x, y)
+    return b("fmod_f", x, rounded(b, y))
 
 
 def _check_mode(args: Args) -> str | None:

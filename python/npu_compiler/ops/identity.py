@@ -88,6 +88,7 @@ def _dropout(op_type: str, emit: Callable[..., Any] = lambda b, args: args["inpu
 _REST = "dtype=None, layout=None, device=None, pin_memory=None, non_blocking=False"
 RECORDS = (
     _identity("aten.alias.default", "self:T"),
+    _identity("aten.positive.default", "self:T"),
     _identity("aten.detach.default", "self:T"),
     _identity("aten.detach_.default", "self:T"),
     _identity("aten.lift_fresh_copy.default", "self:T"),

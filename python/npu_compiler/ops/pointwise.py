@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from npu_compiler.arrays import cast
 from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import require, same_shape
 from npu_compiler.ops.record import ALL, FLOATS, INTEGERS, OpRecord
 
 if TYPE_CHECKING:
-    from npu_compiler.elementwise import Builder, Register
+    from npu_compiler.elementwise import Builder, Operand, Register
 
 Args = Mapping[str, Any]
 Formula = Callable[["Builder", Args], "Register"]
@@ -55,6 +58,15 @@ def unary(op: str) -> Formula:
 def binary(op: str) -> Formula:
     """The formula of one scalar op on ``self`` and ``other``."""
     return lambda b, a: b(op, a["self"], a["other"])
+
+
+def rounded(b: Builder, operand: Operand) -> Operand:
+    """A number as the dtype that is computed in; a register holds such values already. PyTorch
+    does so where an operator treats a number as a tensor without dimensions.
+    """
+    if isinstance(operand, (int, float)) and b.dtype in ("float16", "bfloat16"):
+        return float(cast(np.asarray(operand, np.float64), b.dtype))
+    return operand
 
 
 def pointwise(

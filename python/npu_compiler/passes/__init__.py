@@ -9,6 +9,7 @@ from collections.abc import Callable
 from npu_compiler.fusions import fuse_patterns
 from npu_compiler.graph import IRGraph
 from npu_compiler.graph_checker import check_graph, checking
+from npu_compiler.passes.broadcasts import split_broadcasts
 from npu_compiler.passes.constants import fold_constants
 from npu_compiler.passes.dead_code import eliminate_dead_code
 from npu_compiler.passes.functionalize import functionalize
@@ -19,6 +20,7 @@ from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
 Pass = Callable[[IRGraph], None]
 CANONICALIZE: tuple[Pass, ...] = (
     resolve_getitems,
+    split_broadcasts,
     functionalize,
     eliminate_noops,
     fold_constants,
