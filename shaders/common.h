@@ -56,18 +56,34 @@ NPU_FUNC npu_f32 npu_erf(npu_f32 x) {
   return npu_as_f32(npu_as_u32(magnitude) | (npu_as_u32(x) & 0x80000000u));
 }
 
-// Activations as PyTorch defines them.
 NPU_FUNC npu_f32 npu_sigmoid(npu_f32 x) { return 1.0f / (1.0f + npu_exp(-x)); }
-NPU_FUNC npu_f32 npu_silu(npu_f32 x) { return x * npu_sigmoid(x); }
-NPU_FUNC npu_f32 npu_gelu(npu_f32 x) {
-  return 0.5f * x * (1.0f + npu_erf(x * 0.70710678118654752f));
-}
-NPU_FUNC npu_f32 npu_gelu_tanh(npu_f32 x) {
-  const npu_f32 inner = x * (0.7978845608f + 0.035677408f * (x * x));
-  return 0.5f * x * (1.0f + npu_tanh(inner));
-}
 
 #include "scalar_float.h"
 #include "scalar_trig.h"
+
+// v Phi(v). Phi(-a) = e^(-a^2 / 2) P(a) / Q(a), whose coefficients are positive, so that the tail
+// is as exact as the rest; a^2 is taken in two parts, the first exact.
+NPU_FUNC npu_f32 npu_gelu(npu_f32 v) {
+  const npu_f32 a = npu_fabs(v);
+  const npu_f32 y = a > 14.0f ? 14.0f : a;
+  const npu_f32 high = npu_as_f32(npu_as_u32(y) & 0xfffff000u);
+  const npu_f32 low = 0.5f * ((high - y) * (high + y));  // at most 0.06
+  const npu_f32 exp_low = 1.0f + low * (1.0f + low * (0.5f + low * 0.16666667f));
+  npu_f32 p = 4.020169e-03f;
+  p = p * y + 3.9984036e-02f;
+  p = p * y + 1.8130636e-01f;
+  p = p * y + 4.356858e-01f;
+  p = p * y + 0.5f;
+  npu_f32 q = 1.0076926e-02f;
+  q = q * y + 1.002325e-01f;
+  q = q * y + 4.6437928e-01f;
+  q = q * y + 1.1944826e+00f;
+  q = q * y + 1.6692566e+00f;
+  q = q * y + 1.0f;
+  const npu_f32 tail = npu_exp(-0.5f * (high * high)) * exp_low * (p / q);
+  const npu_f32 product = v * (a >= 14.0f ? 0.0f : tail);
+  const npu_f32 result = v > 0.0f ? v - product : product;
+  return v > 14.0f ? v : result;
+}
 
 #endif  // NPU_COMMON_H_

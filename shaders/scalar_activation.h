@@ -3,6 +3,8 @@
 #ifndef NPU_SCALAR_ACTIVATION_H_
 #define NPU_SCALAR_ACTIVATION_H_
 
+#include "scalar_float.h"
+
 // min(max(v + 3, 0), 6)
 NPU_FUNC npu_f32 npu_hard_gate(npu_f32 v) { return npu_min(npu_max(v + 3.0f, 0.0f), 6.0f); }
 NPU_FUNC npu_f32 npu_hardsigmoid(npu_f32 v) { return npu_hard_gate(v) / 6.0f; }

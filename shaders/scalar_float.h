@@ -1,7 +1,7 @@
 // Float functions of scalar formulas, for every kernel compiler and for the cpu device, over
-// npu_exp, npu_log, npu_sqrt and npu_erf. NaN, infinities and signed zeros are as in IEEE 754's
-// recommended functions. Free of branches where that costs little, so that loops over them
-// vectorise.
+// npu_exp, npu_log, npu_sqrt, npu_erf and npu_sigmoid. NaN, infinities and signed zeros are as in
+// IEEE 754's recommended functions. Free of branches where that costs little, so that loops over
+// them vectorise.
 //
 // The polynomials are fits of least relative error over the intervals named;
 // tests/cpu/test_scalar_accuracy.py states and measures the errors in ulp.
@@ -282,6 +282,15 @@ NPU_FUNC npu_f32 npu_atanh(npu_f32 v) {
   const npu_f32 a = npu_fabs(v);
   const npu_f32 result = 0.5f * npu_log1p(2.0f * a / (1.0f - a));
   return a > 1.0f ? NPU_NAN : v != v ? v : npu_copysign(result, v);
+}
+
+// ---- Activations
+
+NPU_FUNC npu_f32 npu_silu(npu_f32 v) { return v * npu_sigmoid(v); }
+
+// 0.5 v (1 + tanh(u)) = v / (1 + e^-2u) with u = sqrt(2 / pi) (v + 0.044715 v^3).
+NPU_FUNC npu_f32 npu_gelu_tanh(npu_f32 v) {
+  return v * npu_sigmoid(v * (1.5957691216f + 0.071354816f * (v * v)));
 }
 
 // ---- The complementary error function

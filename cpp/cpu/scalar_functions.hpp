@@ -30,9 +30,7 @@ NPU_SCALAR_FUNCTION float npu_tanh(float a) { return vector_math::tanh(a); }
 NPU_SCALAR_FUNCTION float npu_erf(float a) { return vector_math::erf(a); }
 
 NPU_SCALAR_FUNCTION float npu_sigmoid(float a) { return vector_math::sigmoid(a); }
-NPU_SCALAR_FUNCTION float npu_silu(float a) { return vector_math::silu(a); }
 NPU_SCALAR_FUNCTION float npu_gelu(float a) { return vector_math::gelu(a); }
-NPU_SCALAR_FUNCTION float npu_gelu_tanh(float a) { return vector_math::gelu_tanh(a); }
 
 // The first NaN wins.
 NPU_SCALAR_FUNCTION float npu_max(float a, float b) {

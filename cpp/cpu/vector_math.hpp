@@ -138,53 +138,33 @@ NPU_VECTOR_INLINE float erf(float a) {
   return with_sign_of(x < 0.93f ? small : large, a);
 }
 
-// 1 / (1 + e^-a); 0 where e^-a is infinite.
+// 1 / (1 + e^-a); 0 where e^-a is infinite. A clamped argument changes subnormal results only.
 NPU_VECTOR_INLINE float sigmoid(float a) {
-  float x = a < -87.0f ? -87.0f : a;
+  float x = a < -88.3f ? -88.3f : a;
   x = x > 87.0f ? 87.0f : x;
   const float result = 1.0f / (1.0f + exp_within(-x));
   return a < -88.72284f ? 0.0f : result;
 }
 
-NPU_VECTOR_INLINE float silu(float a) { return a * sigmoid(a); }
-
-// The odd function a P(a^2) / Q(a^2) up to `limit`, 1 beyond, with the sign of `a`. All
-// coefficients are positive: nothing cancels. Half as dear as tanh and erf above and within 6.5
-// ulp, which 1 + f(a) mostly hides.
-NPU_VECTOR_INLINE float saturating(float a, float limit, float p, float q) {
-  const float x = absolute(a);
-  const float ratio = x * p / q;
-  const float inside = ratio > 1.0f ? 1.0f : ratio;
-  return with_sign_of(x >= limit ? 1.0f : inside, a);
-}
-
-// a Phi(a) as 0.5 a (1 + erf(a / sqrt 2)), with the scale in the coefficients.
+// a Phi(a), where Phi(-x) = 2^P(x) up to 6; what lies below -6 gives 0, as in float32 by way of
+// erf.
 NPU_VECTOR_INLINE float gelu(float a) {
-  constexpr float kLimit = 5.5578593f;
+  constexpr float kLimit = 6.0f;
   const float x = absolute(a);
   const float y = x > kLimit ? kLimit : x;
-  const float t = y * y;
-  const float p = polynomial(t, 7.978845e-01f, 6.745207e-02f, 9.332079e-03f, 3.3407132e-04f,
-                             1.2586859e-05f, 4.5121716e-08f);
-  const float q = polynomial(t, 1.0f, 2.51205e-01f, 2.8564323e-02f, 1.8746736e-03f, 7.282544e-05f,
-                             1.1876282e-06f);
-  const float half_a = 0.5f * a;
-  return half_a + half_a * saturating(a, kLimit, p, q);
-}
-
-// 0.5 a (1 + tanh(sqrt(2 / pi) (a + 0.044715 a^3))).
-NPU_VECTOR_INLINE float gelu_tanh(float a) {
-  constexpr float kLimit = 9.02f;
-  const float inner = a * (0.7978845608f + 0.035677408f * (a * a));
-  const float x = absolute(inner);
-  const float y = x > kLimit ? kLimit : x;
-  const float t = y * y;
-  const float p =
-      polynomial(t, 1.0f, 1.337972e-01f, 3.4940368e-03f, 2.0583517e-05f, 1.33191165e-08f);
-  const float q =
-      polynomial(t, 1.0f, 4.6713036e-01f, 2.5871081e-02f, 3.2830966e-04f, 7.762039e-07f);
-  const float half_a = 0.5f * a;
-  return half_a + half_a * saturating(inner, kLimit, p, q);
+  const float log_tail = polynomial(y, -9.9999994e-01f, -1.1511079e+00f, -4.5918852e-01f,
+                                    -5.2542537e-02f, 7.099146e-03f, -1.254077e-04f, -2.1917648e-04f,
+                                    5.8957237e-05f, -7.983765e-06f, 5.829047e-07f, -1.8168327e-08f);
+  // 2^log_tail by its integral part, from the bits of a sum as in scaled_exp, and the rest.
+  constexpr float kRound = 0x1.8p23f;
+  const float shifted = log_tail + kRound;
+  const float f = log_tail - (shifted - kRound);
+  const auto k = static_cast<std::int32_t>(std::bit_cast<std::uint32_t>(shifted) -
+                                           std::bit_cast<std::uint32_t>(kRound));
+  const float fraction = polynomial(f, 1.0f, 6.93147e-01f, 2.4022242e-01f, 5.550734e-02f,
+                                    9.671528e-03f, 1.3264768e-03f);
+  const float tail = x >= kLimit ? 0.0f : fraction * power_of_two(k);
+  return a > 0.0f ? a - y * tail : a * tail;
 }
 
 #undef NPU_VECTOR_INLINE

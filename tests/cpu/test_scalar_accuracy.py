@@ -81,3 +81,16 @@ def test_error_random_seeds_0_and_1(name: str, kind: str) -> None:
     error = np.abs(got[finite].astype(np.float64) - want[finite]) / place
     worst = [float(a[finite][error.argmax()]) for a in args]
     assert error.max() <= ULP[name], f"{name}{tuple(worst)}"
+
+
+@pytest.mark.parametrize("kind", ["cpu", "reference"])
+@pytest.mark.parametrize("name", ["gelu_f", "gelu_tanh_f"])
+def test_gelu_is_exact_in_its_tail(name: str, kind: str) -> None:
+    """By way of 1 + erf(x) the result for -4 would be wrong in the third digit."""
+    x = np.linspace(-5.9, 9, 20_001).astype(np.float32)
+    got = np.zeros_like(x)
+    elementwise([load(0, 0), op(name, 1, 0), store(0, 1)], [x.copy()], [got], kind).run_in_place()
+    want = np.array([BY_NAME[name].python(v) for v in x.tolist()])
+    error = np.abs(got - want) / np.abs(want)
+    assert error[x > -2].max() < 7 * 2.0**-23
+    assert error.max() < 40 * 2.0**-23

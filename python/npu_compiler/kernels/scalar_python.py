@@ -119,11 +119,13 @@ def sigmoid(a: float) -> float:
 
 
 def gelu(a: float) -> float:
-    return 0.5 * a * (1 + math.erf(a * math.sqrt(0.5)))
+    if a == -math.inf:
+        return math.nan
+    return 0.5 * a * math.erfc(-a * math.sqrt(0.5))
 
 
 def gelu_tanh(a: float) -> float:
-    return 0.5 * a * (1 + math.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a * a * a)))
+    return a * sigmoid(2 * math.sqrt(2 / math.pi) * (a + 0.044715 * a * a * a))
 
 
 def log1p(a: float) -> float:
