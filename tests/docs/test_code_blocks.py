@@ -242,6 +242,10 @@ def test_the_seed_links_what_there_is() -> None:
 
 
 def test_readme(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run(code_blocks(ROOT / "README.md", "python"), ROOT / "README.md")
+    first, partitioned = code_blocks(ROOT / "README.md", "python")
+    run([first], ROOT / "README.md")
     ours, theirs = capsys.readouterr().out.split()
     assert ours == theirs
+    run([partitioned], ROOT / "README.md")
+    error = float(capsys.readouterr().out.split()[-1])
+    assert error < 0.05
