@@ -75,6 +75,21 @@ using AllFiniteFn = bool (*)(const float* v, std::int64_t n);
 using DotRowsFn = void (*)(const void* w, std::int64_t ldw, const void* x, std::int64_t k, int rows,
                            float* out);
 
+// Rows of weights read where they lie, for linear layers of few rows: row j at w + j * row_bytes,
+// row i of x (of kernels' x_size bytes an element) at x + i * x_bytes; k contiguous elements each.
+struct DotBlock {
+  const void* w;
+  std::int64_t row_bytes, rows;
+  const void* x;
+  std::int64_t x_bytes, k;
+};
+constexpr int kMaxDotBlockRows = 8;
+struct DotKernels {
+  std::int64_t x_size;  // bytes per element of x: 4 float32, 2 bfloat16
+  // multiply[m]: sums[i * ld + j] = sum over k of x[i][k] * w[j][k] for i < m and j < rows.
+  void (*multiply[kMaxDotBlockRows + 1])(const DotBlock& block, float* sums, std::int64_t ld);
+};
+
 // One output pixel of a depthwise convolution over c contiguous channels: sum over taps of
 // x[taps[t]][c] * w[t][c]. A null tap is padding. w is float32 with row length ldw.
 using DepthwiseFn = void (*)(const void* const* taps, std::int64_t n_taps, const float* w,
@@ -108,6 +123,8 @@ struct KernelTable {
   WidenFn widen_f32[3];    // storage type to float32
   NarrowFn narrow_f32[3];  // and back
   DotRowsFn dot_rows[3];
+  DotKernels dots[3];     // weights of the storage type
+  DotKernels dots_i8[3];  // int8 weights, by the storage type of x
   DepthwiseFn depthwise[3];
   AccumulateFn accumulate_max[3];
   AccumulateFn accumulate_sum[3];

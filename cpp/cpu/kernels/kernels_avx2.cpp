@@ -1,5 +1,6 @@
 // Kernels for AVX2 + FMA + F16C: float32 arithmetic on 16 registers.
 #include "simd_avx2.hpp"
+#include "simd_dots.hpp"
 #include "simd_kernels.hpp"
 #include "simd_winograd.hpp"
 
@@ -19,6 +20,7 @@ KernelTable make_table() {
   fill_row_kernels<Avx2Vec, DType::f32>(t);
   fill_row_kernels<Avx2Vec, DType::f16>(t);
   fill_row_kernels<Avx2Vec, DType::bf16>(t);
+  fill_dots<Avx2Vec, 16>(t);
   fill_winograd<Avx2Vec>(t);
   return t;
 }

@@ -1,6 +1,7 @@
 // Kernels for AVX-512: float32 arithmetic; halves are widened in registers, off the multipliers'
 // ports.
 #include "simd_avx512.hpp"
+#include "simd_dots.hpp"
 #include "simd_kernels.hpp"
 #include "simd_winograd.hpp"
 
@@ -22,6 +23,7 @@ KernelTable make_table() {
   fill_row_kernels<Avx512Vec, DType::f32>(t);
   fill_row_kernels<Avx512Vec, DType::f16>(t);
   fill_row_kernels<Avx512Vec, DType::bf16>(t);
+  fill_dots<Avx512Vec, 32>(t);
   fill_winograd<Avx512Vec>(t);
   return t;
 }

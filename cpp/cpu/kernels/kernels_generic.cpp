@@ -1,4 +1,5 @@
 // Portable kernels: correct everywhere, vectorised by the compiler for its baseline (SSE2, NEON).
+#include "simd_dots.hpp"
 #include "simd_generic.hpp"
 #include "simd_kernels.hpp"
 #include "simd_winograd.hpp"
@@ -9,9 +10,11 @@ namespace {
 // Tile shape by the number of vector registers: 32 on arm64, 16 on x86-64. Panels are float32
 // whatever the storage type, because widening halves in software inside the loop would dominate it.
 #if defined(__aarch64__)
+constexpr int kRegisters = 32;
 constexpr int kRows = 6;
 constexpr int kVecs = 4;
 #else
+constexpr int kRegisters = 16;
 constexpr int kRows = 4;
 constexpr int kVecs = 2;
 #endif
@@ -26,6 +29,7 @@ KernelTable make_table() {
   fill_row_kernels<GenericVec, DType::f32>(t);
   fill_row_kernels<GenericVec, DType::f16>(t);
   fill_row_kernels<GenericVec, DType::bf16>(t);
+  fill_dots<GenericVec, kRegisters>(t);
   fill_winograd<GenericVec>(t);
   return t;
 }

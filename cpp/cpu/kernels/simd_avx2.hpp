@@ -49,6 +49,15 @@ struct Avx2Vec {
       return widen<D>(h);
     }
   }
+  static Reg load_i8(const void* p) {
+    return _mm256_cvtepi32_ps(
+        _mm256_cvtepi8_epi32(_mm_loadl_epi64(static_cast<const __m128i*>(p))));
+  }
+  static Reg load_i8_n(const void* p, std::int64_t n) {
+    __m128i bytes = _mm_setzero_si128();
+    std::memcpy(&bytes, p, static_cast<std::size_t>(n));
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+  }
   template <DType D>
   static void store(void* p, Reg v) {
     if constexpr (D == DType::f32) {

@@ -43,6 +43,13 @@ struct Avx512Vec {
       return widen<D>(_mm256_maskz_loadu_epi16(mask(n), p));
     }
   }
+  static Reg load_i8(const void* p) {
+    return _mm512_cvtepi32_ps(
+        _mm512_cvtepi8_epi32(_mm_loadu_si128(static_cast<const __m128i*>(p))));
+  }
+  static Reg load_i8_n(const void* p, std::int64_t n) {
+    return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(mask(n), p)));
+  }
   template <DType D>
   static void store(void* p, Reg v) {
     if constexpr (D == DType::f32) {

@@ -47,6 +47,13 @@ struct GenericVec {
       return load_n<D>(p, width);
     }
   }
+  static Reg load_i8_n(const void* p, std::int64_t n) {
+    Reg r{};
+    for (std::int64_t i = 0; i < n; ++i)
+      r[i] = static_cast<float>(static_cast<const std::int8_t*>(p)[i]);
+    return r;
+  }
+  static Reg load_i8(const void* p) { return load_i8_n(p, width); }
   template <DType D>
   static void store_n(void* p, Reg v, std::int64_t n) {
     for (std::int64_t i = 0; i < n; ++i) store_scalar(D, p, i, v[i]);

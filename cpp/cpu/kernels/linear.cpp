@@ -1,0 +1,333 @@
+// LinearPlan: dot products that stream the weights for few rows, panels packed on the way for many.
+#include "linear.hpp"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "cpu_features.hpp"
+#include "kernel_table.hpp"
+#include "linear_rows.hpp"
+#include "panel_product.hpp"
+#include "panels.hpp"
+
+namespace npu::cpu {
+namespace {
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+// Columns that are multiplied before they are finished.
+constexpr std::int64_t kDotColumns = 128;
+// Rows are prepared in blocks of at most so many bytes.
+constexpr std::int64_t kMaxRowBytes = 16 << 20;
+
+// Sums of a block of rows and columns for each part; rows are `ld` apart.
+struct Sums {
+  std::array<float*, 2> part;
+  std::int64_t ld;
+};
+
+struct Range {
+  std::int64_t first, count;
+};
+
+}  // namespace
+
+class LinearPlan::Impl {
+ public:
+  Impl(const LinearShape& shape, const LinearLayout& layout, DType dtype,
+       const LinearOptions& options, ThreadPool& pool);
+
+  std::size_t scratch_bytes() const { return static_cast<std::size_t>(scratch_bytes_); }
+  const std::string& name() const { return name_; }
+  void run(const LinearArgs& args) const;
+
+ private:
+  void plan_dots();
+  void plan_panels();
+  void run_dots(const LinearArgs& args) const;
+  void run_panels(const LinearArgs& args) const;
+  void run_panel(const LinearArgs& args, Range rows, const std::byte* a, std::int64_t panel,
+                 std::byte* scratch) const;
+  void pack(const LinearArgs& args, std::int64_t part, Range columns, std::byte* panel,
+            std::byte* spare) const;
+  void finish(const LinearArgs& args, const Sums& sums, Range rows, Range columns) const;
+  RowMap y_map(Range rows) const { return {rows.first * l_.y_m, rows.count, l_.y_m, 0, l_.y_n}; }
+  RowMap residual_map(Range rows) const {
+    return {rows.first * l_.residual_m, rows.count, l_.residual_m, 0, l_.residual_n};
+  }
+  // Whether sums are finished elsewhere than where panels are multiplied.
+  bool separate_sums() const { return s_.parts == 2 || options_.int8_weights; }
+  std::int64_t weight_size() const {
+    return options_.int8_weights ? 1 : static_cast<std::int64_t>(dtype_size(dtype_));
+  }
+  const std::byte* weights(const LinearArgs& args, std::int64_t part, std::int64_t column) const {
+    return static_cast<const std::byte*>(args.w) +
+           (part * l_.w_p + column * l_.w_n) * weight_size();
+  }
+
+  LinearShape s_;
+  LinearLayout l_;
+  DType dtype_;
+  LinearOptions options_;
+  ThreadPool& pool_;
+  const KernelTable& t_;
+  const GemmKernels& g_;
+  std::string name_;
+  std::optional<RowPreparation> rows_;
+  std::int64_t scratch_bytes_ = 0, row_bytes_ = 0, rows_at_ = 0, worker_bytes_ = 0;
+  // Dots: task i takes columns from bounds_[i] to bounds_[i + 1].
+  const DotKernels* dots_ = nullptr;
+  std::vector<std::int64_t> bounds_;
+  // Panels:
+  std::int64_t k_padded_ = 0, lda_ = 0, panels_ = 0, panel_bytes_ = 0, block_rows_ = 0;
+  std::int64_t row_parts_ = 1, part_rows_ = 0, spare_bytes_ = 0, sums_bytes_ = 0;
+};
+
+LinearPlan::Impl::Impl(const LinearShape& shape, const LinearLayout& layout, DType dtype,
+                       const LinearOptions& options, ThreadPool& pool)
+    : s_(shape),
+      l_(layout),
+      dtype_(dtype),
+      options_(options),
+      pool_(pool),
+      t_(kernel_table(active_isa())),
+      g_(t_.gemm[static_cast<std::size_t>(dtype)]) {
+  if (shape.m < 0 || shape.n < 0 || shape.k < 0) {
+    throw std::invalid_argument("LinearPlan: m, n and k must not be negative");
+  }
+  if (shape.parts != 1 && shape.parts != 2) {
+    throw std::invalid_argument("LinearPlan: parts must be 1 or 2");
+  }
+  const bool dots = s_.m <= kMaxDotBlockRows && (l_.w_k == 1 || s_.k <= 1);
+  name_ = std::string(dots ? "dots/" : "panels/") + isa_name(t_.isa);
+  if (dots) {
+    plan_dots();
+  } else {
+    plan_panels();
+  }
+}
+
+void LinearPlan::Impl::plan_dots() {
+  const auto d = static_cast<std::size_t>(dtype_);
+  dots_ = options_.int8_weights ? &t_.dots_i8[d] : &t_.dots[d];
+  const WidenFn widen = dots_->x_size == 2 ? g_.widen : t_.widen_f32[d];
+  rows_.emplace(t_, dtype_, widen, dots_->x_size, 1, s_.k, s_.k, options_.rms_norm, options_.eps);
+  row_bytes_ = odd_lines(std::max<std::int64_t>(1, s_.k), dots_->x_size) * dots_->x_size;
+  rows_at_ = rows_->scratch_bytes();
+  scratch_bytes_ = rows_at_ + s_.m * row_bytes_;
+
+  // Threads start with long stretches, which stream best, and end with short ones, so that all are
+  // done at about the same time.
+  constexpr std::int64_t kLastBytes = 64 * 1024;
+  const std::int64_t column_bytes = std::max<std::int64_t>(1, s_.parts * s_.k * weight_size());
+  const std::int64_t least =
+      round_up(std::clamp<std::int64_t>(kLastBytes / column_bytes, 8, 1024), 8);
+  bounds_.push_back(0);
+  while (bounds_.back() < s_.n) {
+    const std::int64_t left = s_.n - bounds_.back();
+    const std::int64_t share = round_up(left / (2 * pool_.threads()), 8);
+    bounds_.push_back(bounds_.back() + std::min(left, std::max(share, least)));
+  }
+}
+
+void LinearPlan::Impl::plan_panels() {
+  k_padded_ = round_up(s_.k, g_.k_unit);
+  lda_ = odd_lines(std::max<std::int64_t>(1, k_padded_ * g_.a_planes), g_.a_size);
+  rows_.emplace(t_, dtype_, g_.widen, g_.a_size, g_.a_planes, s_.k, k_padded_, options_.rms_norm,
+                options_.eps);
+  panels_ = ceil_div(s_.n, g_.nr);
+  panel_bytes_ = panel_bytes(g_, k_padded_);
+  row_bytes_ = lda_ * g_.a_size;
+  const std::int64_t most = std::max<std::int64_t>(g_.max_rows, kMaxRowBytes / row_bytes_);
+  block_rows_ = ceil_div(s_.m, std::max<std::int64_t>(1, ceil_div(s_.m, most)));
+  // With few panels rows are shared out, too, and every share packs its panel itself.
+  const std::int64_t wanted = ceil_div(4 * pool_.threads(), std::max<std::int64_t>(1, panels_));
+  row_parts_ = std::clamp<std::int64_t>(ceil_div(block_rows_, 4 * g_.max_rows), 1, wanted);
+  part_rows_ = ceil_div(block_rows_, row_parts_);
+
+  if (options_.int8_weights) {
+    spare_bytes_ = round_up(g_.nr * s_.k * static_cast<std::int64_t>(dtype_size(dtype_)), 64);
+  }
+  if (separate_sums()) sums_bytes_ = round_up(part_rows_ * g_.nr * 4, 64);
+  worker_bytes_ = std::max(rows_->scratch_bytes(),
+                           s_.parts * (panel_bytes_ + sums_bytes_) + spare_bytes_ +
+                               round_up(product_workspace_bytes(g_, part_rows_, k_padded_), 64));
+  rows_at_ = pool_.threads() * worker_bytes_;
+  scratch_bytes_ = rows_at_ + round_up((block_rows_ + g_.row_overread) * row_bytes_, 64);
+}
+
+void LinearPlan::Impl::run(const LinearArgs& args) const {
+  if (s_.m == 0 || s_.n == 0) return;
+  if (dots_ != nullptr) {
+    run_dots(args);
+  } else {
+    run_panels(args);
+  }
+}
+
+void LinearPlan::Impl::run_dots(const LinearArgs& args) const {
+  std::byte* x = args.scratch + rows_at_;
+  const RowSource source{args.x, l_.x_m, l_.x_k, args.scale};
+  for (std::int64_t i = 0; i < s_.m; ++i) {
+    rows_->prepare(source, i, x + i * row_bytes_, args.scratch);
+  }
+  const auto multiply = dots_->multiply[s_.m];
+  const auto tasks = static_cast<std::int64_t>(bounds_.size()) - 1;
+  pool_.parallel_for(tasks, [&](std::int64_t task, int) {
+    alignas(64) float sums[2][kMaxDotBlockRows * kDotColumns];
+    const auto at = static_cast<std::size_t>(task);
+    for (std::int64_t column = bounds_[at]; column < bounds_[at + 1]; column += kDotColumns) {
+      const std::int64_t columns = std::min(kDotColumns, bounds_[at + 1] - column);
+      for (std::int64_t q = 0; q < s_.parts; ++q) {
+        const DotBlock block{
+            weights(args, q, column), l_.w_n * weight_size(), columns, x, row_bytes_, s_.k};
+        multiply(block, sums[q], kDotColumns);
+      }
+      finish(args, {{sums[0], sums[1]}, kDotColumns}, {0, s_.m}, {column, columns});
+    }
+  });
+}
+
+void LinearPlan::Impl::run_panels(const LinearArgs& args) const {
+  std::byte* a = args.scratch + rows_at_;
+  const RowSource source{args.x, l_.x_m, l_.x_k, args.scale};
+  for (std::int64_t first = 0; first < s_.m; first += block_rows_) {
+    const std::int64_t rows = std::min(block_rows_, s_.m - first);
+    pool_.parallel_for(rows, [&](std::int64_t i, int worker) {
+      rows_->prepare(source, first + i, a + i * row_bytes_, args.scratch + worker * worker_bytes_);
+    });
+    pool_.parallel_for(panels_ * row_parts_, [&](std::int64_t task, int worker) {
+      const std::int64_t part = task % row_parts_;
+      const std::int64_t row = rows * part / row_parts_;
+      const std::int64_t end = rows * (part + 1) / row_parts_;
+      run_panel(args, {first + row, end - row}, a + row * row_bytes_, task / row_parts_,
+                args.scratch + worker * worker_bytes_);
+    });
+  }
+}
+
+void LinearPlan::Impl::run_panel(const LinearArgs& args, Range rows, const std::byte* a,
+                                 std::int64_t panel, std::byte* scratch) const {
+  const Range columns{panel * g_.nr, std::min<std::int64_t>(g_.nr, s_.n - panel * g_.nr)};
+  std::byte* sums_at = scratch + s_.parts * panel_bytes_;
+  std::byte* spare = sums_at + s_.parts * sums_bytes_;
+  std::array<float*, 2> sums{};
+  const std::int64_t start = 0;
+  for (std::int64_t q = 0; q < s_.parts; ++q) {
+    std::byte* packed = scratch + q * panel_bytes_;
+    pack(args, q, columns, packed, spare);
+    const PanelBlock block{{a, lda_, &start, 1, k_padded_, k_padded_},
+                           1,
+                           rows.count,
+                           0,
+                           packed,
+                           panel_bytes_,
+                           columns.count,
+                           spare + spare_bytes_};
+    Output out{};
+    if (separate_sums()) {
+      sums[static_cast<std::size_t>(q)] = reinterpret_cast<float*>(sums_at + q * sums_bytes_);
+      out = {DType::f32,
+             nullptr,
+             nullptr,
+             sums[static_cast<std::size_t>(q)],
+             {0, rows.count, g_.nr, 0, 1},
+             {0, rows.count, 0, 0, 1},
+             -kInfinity,
+             kInfinity};
+    } else {
+      out = {dtype_,  args.bias[0], args.residual, args.y, y_map(rows), residual_map(rows),
+             args.lo, args.hi,      args.activate};
+      out.y_map.base += columns.first * l_.y_n;
+      out.residual_map.base += columns.first * l_.residual_n;
+      if (out.bias != nullptr) out.bias += columns.first;
+    }
+    if (t_.enter != nullptr) t_.enter();
+    multiply_panels(t_, g_, block, out);
+    if (t_.leave != nullptr) t_.leave();
+  }
+  if (!separate_sums()) return;
+  for (std::int64_t i = 0; i < rows.count; i += kMaxRows) {
+    const std::int64_t n = std::min<std::int64_t>(kMaxRows, rows.count - i);
+    Sums block{sums, g_.nr};
+    for (std::int64_t q = 0; q < s_.parts; ++q)
+      block.part[static_cast<std::size_t>(q)] += i * g_.nr;
+    finish(args, block, {rows.first + i, n}, columns);
+  }
+}
+
+void LinearPlan::Impl::pack(const LinearArgs& args, std::int64_t part, Range columns,
+                            std::byte* panel, std::byte* spare) const {
+  WeightView view{weights(args, part, columns.first), dtype_, l_.w_n, l_.w_k};
+  if (options_.int8_weights) {
+    const auto* from = static_cast<const std::int8_t*>(view.data);
+    for (std::int64_t j = 0; j < columns.count; ++j) {
+      for (std::int64_t i = 0; i < s_.k; ++i) {
+        store_scalar(dtype_, spare, j * s_.k + i,
+                     static_cast<float>(from[j * l_.w_n + i * l_.w_k]));
+      }
+    }
+    view = {spare, dtype_, s_.k, 1};
+  }
+  pack_panel(g_, view, 0, columns.count, s_.k, k_padded_, panel);
+}
+
+// Sums to results: scales and biases, the activation or gate, residual, clamp, rounding.
+void LinearPlan::Impl::finish(const LinearArgs& args, const Sums& sums, Range rows,
+                              Range columns) const {
+  const auto count = static_cast<int>(rows.count);
+  const auto rows_of = [&](std::int64_t part, auto&& change) {
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      change(sums.part[static_cast<std::size_t>(part)] + i * sums.ld);
+    }
+  };
+  for (std::int64_t q = 0; q < s_.parts; ++q) {
+    if (const float* scale = args.w_scale[q]; scale != nullptr) {
+      rows_of(q, [&](float* v) {
+        for (std::int64_t j = 0; j < columns.count; ++j) v[j] *= scale[columns.first + j];
+      });
+    }
+  }
+  Output out{dtype_,  args.bias[0], args.residual, args.y, y_map(rows), residual_map(rows),
+             args.lo, args.hi,      args.activate};
+  if (s_.parts == 2) {
+    for (std::int64_t q = 0; q < 2; ++q) {
+      if (const float* bias = args.bias[q]; bias != nullptr) {
+        rows_of(q, [&](float* v) {
+          for (std::int64_t j = 0; j < columns.count; ++j) v[j] += bias[columns.first + j];
+        });
+      }
+    }
+    if (args.activate != nullptr) args.activate(sums.part[0], sums.ld, count, columns.count);
+    for (std::int64_t i = 0; i < rows.count; ++i) {
+      float* gate = sums.part[0] + i * sums.ld;
+      const float* value = sums.part[1] + i * sums.ld;
+      for (std::int64_t j = 0; j < columns.count; ++j) gate[j] *= value[j];
+    }
+    out.bias = nullptr;
+    out.activate = nullptr;
+  }
+  std::int64_t y_offsets[kMaxRows];
+  std::int64_t residual_offsets[kMaxRows];
+  out.y_map.offsets(rows.count, y_offsets);
+  out.residual_map.offsets(rows.count, residual_offsets);
+  store_sums(t_, sums.part[0], sums.ld, count, {y_offsets, residual_offsets}, columns.first,
+             columns.count, out);
+}
+
+LinearPlan::LinearPlan(const LinearShape& shape, const LinearLayout& layout, DType dtype,
+                       const LinearOptions& options, ThreadPool& pool)
+    : impl_(std::make_unique<const Impl>(shape, layout, dtype, options, pool)) {}
+LinearPlan::~LinearPlan() = default;
+LinearPlan::LinearPlan(LinearPlan&&) noexcept = default;
+LinearPlan& LinearPlan::operator=(LinearPlan&&) noexcept = default;
+
+std::size_t LinearPlan::scratch_bytes() const { return impl_->scratch_bytes(); }
+const char* LinearPlan::algorithm() const { return impl_->name().c_str(); }
+void LinearPlan::run(const LinearArgs& args) const { impl_->run(args); }
+
+}  // namespace npu::cpu
