@@ -25,6 +25,13 @@ struct PyBinding {
   std::shared_ptr<const Binding> binding;
 };
 
+// The call itself keeps its binding and buffers alive.
+struct PyCall {
+  std::shared_ptr<Device> device;
+  std::shared_ptr<Executable> executable;
+  std::unique_ptr<Call> call;
+};
+
 PyDevice open_device(std::string_view kind) {
   const nb::gil_scoped_release release;
   return {make_device(kind)};
@@ -78,6 +85,15 @@ PyBinding bind(const PyExecutable& self, const std::vector<const PyBuffer*>& wei
   return {self.executable, self.executable->bind(buffers)};
 }
 
+// None, or (dispatch, begin, end) of each dispatch.
+nb::object result_of(bool profile, const std::vector<DispatchTime>& times) {
+  if (!profile) return nb::none();
+  nb::list result;
+  for (const DispatchTime& t : times)
+    result.append(nb::make_tuple(t.dispatch, t.begin_ns, t.end_ns));
+  return result;
+}
+
 nb::object run(const PyExecutable& self, const PyBinding& binding, std::uint32_t entry,
                const std::vector<const PyBuffer*>& inputs,
                const std::vector<const PyBuffer*>& outputs, bool profile) {
@@ -88,11 +104,24 @@ nb::object run(const PyExecutable& self, const PyBinding& binding, std::uint32_t
     const nb::gil_scoped_release release;
     self.executable->run(*binding.binding, entry, in, out, profile ? &times : nullptr);
   }
-  if (!profile) return nb::none();
-  nb::list result;
-  for (const DispatchTime& t : times)
-    result.append(nb::make_tuple(t.dispatch, t.begin_ns, t.end_ns));
-  return result;
+  return result_of(profile, times);
+}
+
+PyCall prepare(const PyExecutable& self, const PyBinding& binding, std::uint32_t entry,
+               const std::vector<const PyBuffer*>& inputs,
+               const std::vector<const PyBuffer*>& outputs) {
+  const auto in = pointers(self, inputs, "input");
+  const auto out = pointers(self, outputs, "output");
+  return {self.device, self.executable, self.executable->prepare(binding.binding, entry, in, out)};
+}
+
+nb::object run_call(const PyCall& self, bool profile) {
+  std::vector<DispatchTime> times;
+  {
+    const nb::gil_scoped_release release;
+    self.call->run(profile ? &times : nullptr);
+  }
+  return result_of(profile, times);
 }
 
 }  // namespace
@@ -100,6 +129,12 @@ nb::object run(const PyExecutable& self, const PyBinding& binding, std::uint32_t
 void bind_device(nb::module_& m) {
   nb::class_<PyBinding>(m, "Binding", nb::is_weak_referenceable(),
                         "Weights made ready for one executable. Immutable.");
+
+  nb::class_<PyCall>(m, "Call", nb::is_weak_referenceable(),
+                     "An entry point with its buffers, checked and resolved once.")
+      .def("run", &run_call, nb::arg("profile") = false,
+           nb::sig("def run(self, profile: bool = False) -> list[tuple[int, int, int]] | None"),
+           "As Executable.run. Threads that run one call at once wait for each other.");
 
   nb::class_<PyExecutable>(
       m, "Executable", nb::is_weak_referenceable(),
@@ -114,7 +149,13 @@ void bind_device(nb::module_& m) {
                    "list[tuple[int, int, int]] | None"),
            "Runs an entry point (by index) and waits for it. With `profile`, returns (dispatch, "
            "begin, end) in\n"
-           "nanoseconds of a steady clock. Raises ArgumentError before anything is written.");
+           "nanoseconds of a steady clock. Raises ArgumentError before anything is written.")
+      .def("prepare", &prepare, nb::arg("binding"), nb::arg("entry"), nb::arg("inputs"),
+           nb::arg("outputs"),
+           nb::sig("def prepare(self, binding: Binding, entry: int, inputs: "
+                   "collections.abc.Sequence[Buffer], "
+                   "outputs: collections.abc.Sequence[Buffer]) -> Call"),
+           "What `run` would do with these buffers, made ready to be done many times.");
 
   nb::class_<PyDevice>(m, "Device", nb::is_weak_referenceable(), "A device that runs programs.")
       .def(

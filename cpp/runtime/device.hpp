@@ -54,6 +54,15 @@ class Binding {
   virtual ~Binding() = default;
 };
 
+// An entry point with all that it works on: weights, inputs and outputs are checked and resolved
+// once, a run only computes. Keeps them alive, and must not outlive its executable.
+class Call {
+ public:
+  virtual ~Call() = default;
+  // As Executable::run. Threads that run one call at once wait for each other.
+  virtual void run(std::vector<DispatchTime>* times) = 0;
+};
+
 // A program made ready for one device. run() may be called from several threads at once.
 class Executable {
  public:
@@ -69,6 +78,11 @@ class Executable {
   // dispatch.
   virtual void run(const Binding& binding, std::uint32_t entry, std::span<const BufferPtr> inputs,
                    std::span<const BufferPtr> outputs, std::vector<DispatchTime>* times) = 0;
+
+  // What run() would do with these buffers, made ready to be done many times. Throws as run().
+  virtual std::unique_ptr<Call> prepare(std::shared_ptr<const Binding> binding, std::uint32_t entry,
+                                        std::span<const BufferPtr> inputs,
+                                        std::span<const BufferPtr> outputs) = 0;
 };
 
 class Device {

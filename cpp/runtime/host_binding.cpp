@@ -102,16 +102,23 @@ void check_run_buffers(const Program& program, const schema::EntryPoint& entry,
   };
   const auto input_ios = program.inputs_of(entry);
   const auto output_ios = program.outputs_of(entry);
-  for (std::size_t i = 0; i < inputs.size(); ++i) span_of(inputs[i], input_ios[i], "input");
+  // Of the thread, so that a run allocates nothing.
+  thread_local std::vector<Span> read;
+  thread_local std::vector<Span> written;
+  read.clear();
+  written.clear();
+  for (std::size_t i = 0; i < inputs.size(); ++i) {
+    read.push_back(span_of(inputs[i], input_ios[i], "input"));
+  }
   for (std::size_t o = 0; o < outputs.size(); ++o) {
     const schema::Io& io = output_ios[o];
-    const Span written = span_of(outputs[o], io, "output");
+    const Span span = span_of(outputs[o], io, "output");
     const auto refuse = [&](const auto&... reason) {
       throw Error(ErrorCode::kInvalidArgument,
                   text("output ", quoted(program.string(io.name)), ": its buffer ", reason...));
     };
     if (!outputs[o]->writable()) refuse("wraps memory that may only be read");
-    if (binding.overlaps({written.begin, written.end})) refuse("shares memory with a weight");
+    if (binding.overlaps({span.begin, span.end})) refuse("shares memory with a weight");
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (i == io.donor) {
         if (outputs[o]->host_data() != inputs[i]->host_data()) {
@@ -120,15 +127,16 @@ void check_run_buffers(const Program& program, const schema::EntryPoint& entry,
         }
         continue;
       }
-      if (intersect(written, span_of(inputs[i], input_ios[i], "input"))) {
+      if (intersect(span, read[i])) {
         refuse("shares memory with input ", quoted(program.string(input_ios[i].name)));
       }
     }
     for (std::size_t other = 0; other < o; ++other) {
-      if (intersect(written, span_of(outputs[other], output_ios[other], "output"))) {
+      if (intersect(span, written[other])) {
         refuse("shares memory with output ", quoted(program.string(output_ios[other].name)));
       }
     }
+    written.push_back(span);
   }
 }
 

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <mutex>
+#include <utility>
 
 #include "runtime/host_binding.hpp"
 #include "runtime/text.hpp"
@@ -28,36 +30,34 @@ std::uint64_t next_serial() noexcept {
   return ++last;
 }
 
-// A run state taken from the entry's idle ones, or a new one; goes back when the run ends, however
-// it ends.
-class HostExecutable::Lease {
+class HostExecutable::HostCall final : public Call {
  public:
-  explicit Lease(Entry& entry) : entry_(entry) {
-    {
-      const std::lock_guard lock(entry_.mutex);
-      if (!entry_.idle.empty()) {
-        state_ = std::move(entry_.idle.back());
-        entry_.idle.pop_back();
-      }
-    }
-    if (state_ == nullptr) {
-      state_ = make_state(entry_);
-      // So that going back cannot fail.
-      const std::lock_guard lock(entry_.mutex);
-      entry_.idle.reserve(++entry_.states);
-    }
+  HostCall(HostExecutable& executable, std::shared_ptr<const Binding> binding, const Entry& entry,
+           std::span<const BufferPtr> inputs, std::span<const BufferPtr> outputs)
+      : executable_(executable),
+        owner_(std::move(binding)),
+        binding_(executable.binding_of(*owner_)),
+        entry_(entry),
+        buffers_(inputs.begin(), inputs.end()) {
+    check_run_buffers(*executable_.program_, entry_.record, binding_, inputs, outputs);
+    buffers_.insert(buffers_.end(), outputs.begin(), outputs.end());
+    frame_.pointers = entry_.pointers;
+    point(frame_, entry_, binding_, inputs, outputs);
   }
-  ~Lease() {
-    const std::lock_guard lock(entry_.mutex);
-    entry_.idle.push_back(std::move(state_));
+
+  void run(std::vector<DispatchTime>* times) override {
+    const std::lock_guard lock(mutex_);
+    executable_.execute(entry_, frame_, binding_, times);
   }
-  Lease(const Lease&) = delete;
-  Lease& operator=(const Lease&) = delete;
-  RunState& operator*() const noexcept { return *state_; }
 
  private:
-  Entry& entry_;
-  std::unique_ptr<RunState> state_;
+  HostExecutable& executable_;
+  std::shared_ptr<const Binding> owner_;
+  const HostBinding& binding_;
+  const Entry& entry_;
+  std::vector<BufferPtr> buffers_;
+  std::mutex mutex_;
+  Frame frame_;  // guarded by mutex_
 };
 
 HostExecutable::HostExecutable(HostDevice& device, std::shared_ptr<const Program> program)
@@ -107,8 +107,9 @@ void HostExecutable::load_entry(Entry& entry) {
                          std::span(dispatch.grid), std::span(dispatch.threadgroup), is_weight}));
     const HostKernel& ready = *kernels_.back();
     entry.steps.push_back({&ready, first, static_cast<std::uint32_t>(operands.size())});
-    entry.scratch_bytes = std::max(entry.scratch_bytes, ready.scratch_bytes());
+    scratch_bytes_ = std::max(scratch_bytes_, ready.scratch_bytes());
   }
+  arena_bytes_ = std::max<std::size_t>(arena_bytes_, record.arena_size);
 }
 
 void HostExecutable::load_operand(const schema::Operand& operand, Entry& entry) const {
@@ -140,16 +141,6 @@ void HostExecutable::load_operand(const schema::Operand& operand, Entry& entry) 
   throw Error(ErrorCode::kInternal, text("a verified program has a buffer of kind ", buffer.kind));
 }
 
-std::unique_ptr<HostExecutable::RunState> HostExecutable::make_state(const Entry& entry) {
-  auto state = std::make_unique<RunState>();
-  state->arena = HostBuffer::allocate(entry.record.arena_size);
-  state->scratch = HostBuffer::allocate(entry.scratch_bytes);
-  state->pointers = entry.pointers;
-  for (const Patch& p : entry.arena)
-    state->pointers[p.target] = state->arena->host_data() + p.offset;
-  return state;
-}
-
 std::shared_ptr<const Binding> HostExecutable::bind(std::span<const BufferPtr> weights) {
   auto binding = std::make_shared<HostBinding>(*this, *program_, weights);
   for (const auto& entry : entries_) {
@@ -164,28 +155,29 @@ std::shared_ptr<const Binding> HostExecutable::bind(std::span<const BufferPtr> w
   return binding;
 }
 
-void HostExecutable::run(const Binding& binding, std::uint32_t entry_index,
-                         std::span<const BufferPtr> inputs, std::span<const BufferPtr> outputs,
-                         std::vector<DispatchTime>* times) {
-  const auto* bound = dynamic_cast<const HostBinding*>(&binding);
-  if (bound == nullptr || !bound->belongs_to(*this)) {
-    throw Error(ErrorCode::kInvalidArgument, "the binding was made by another executable");
-  }
-  if (entry_index >= entries_.size()) {
-    throw Error(
-        ErrorCode::kInvalidArgument,
-        text("entry point ", entry_index, " does not exist, the program has ", entries_.size()));
-  }
-  Entry& entry = *entries_[entry_index];
-  const schema::EntryPoint& record = entry.record;
-  check_run_buffers(*program_, record, *bound, inputs, outputs);
+HostExecutable::Entry& HostExecutable::entry_of(std::uint32_t index) const {
+  if (index < entries_.size()) return *entries_[index];
+  throw Error(ErrorCode::kInvalidArgument,
+              text("entry point ", index, " does not exist, the program has ", entries_.size()));
+}
 
-  const Lease lease(entry);
-  RunState& state = *lease;
-  std::byte** const pointers = state.pointers.data();
-  if (state.binding != bound->serial()) {
-    for (const Patch& p : entry.weights) pointers[p.target] = bound->weight(p.source) + p.offset;
-    state.binding = bound->serial();
+const HostBinding& HostExecutable::binding_of(const Binding& binding) const {
+  const auto* bound = dynamic_cast<const HostBinding*>(&binding);
+  if (bound != nullptr && bound->belongs_to(*this)) return *bound;
+  throw Error(ErrorCode::kInvalidArgument, "the binding was made by another executable");
+}
+
+std::unique_ptr<HostExecutable::Memory> HostExecutable::make_memory() const {
+  return std::make_unique<Memory>(Memory{next_serial(), HostBuffer::allocate(arena_bytes_),
+                                         HostBuffer::allocate(scratch_bytes_)});
+}
+
+void HostExecutable::point(Frame& frame, const Entry& entry, const HostBinding& binding,
+                           std::span<const BufferPtr> inputs, std::span<const BufferPtr> outputs) {
+  std::byte** const pointers = frame.pointers.data();
+  if (frame.binding != binding.serial()) {
+    for (const Patch& p : entry.weights) pointers[p.target] = binding.weight(p.source) + p.offset;
+    frame.binding = binding.serial();
   }
   for (const Patch& p : entry.inputs) {
     pointers[p.target] = inputs[p.source]->host_data() + p.offset;
@@ -193,10 +185,41 @@ void HostExecutable::run(const Binding& binding, std::uint32_t entry_index,
   for (const Patch& p : entry.outputs) {
     pointers[p.target] = outputs[p.source]->host_data() + p.offset;
   }
-  device_.prepare_arena({state.arena->host_data(), state.arena->size()});
+}
 
-  std::byte* const scratch = state.scratch->host_data();
-  const auto prepared = bound->prepared().subspan(record.dispatch_first, record.dispatch_count);
+void HostExecutable::run(const Binding& binding, std::uint32_t entry_index,
+                         std::span<const BufferPtr> inputs, std::span<const BufferPtr> outputs,
+                         std::vector<DispatchTime>* times) {
+  const HostBinding& bound = binding_of(binding);
+  Entry& entry = entry_of(entry_index);
+  check_run_buffers(*program_, entry.record, bound, inputs, outputs);
+  const ReusePool<Frame>::Lease frame(
+      entry.frames, [&] { return std::make_unique<Frame>(Frame{entry.pointers}); });
+  point(*frame, entry, bound, inputs, outputs);
+  execute(entry, *frame, bound, times);
+}
+
+std::unique_ptr<Call> HostExecutable::prepare(std::shared_ptr<const Binding> binding,
+                                              std::uint32_t entry,
+                                              std::span<const BufferPtr> inputs,
+                                              std::span<const BufferPtr> outputs) {
+  return std::make_unique<HostCall>(*this, std::move(binding), entry_of(entry), inputs, outputs);
+}
+
+void HostExecutable::execute(const Entry& entry, Frame& frame, const HostBinding& binding,
+                             std::vector<DispatchTime>* times) {
+  const schema::EntryPoint& record = entry.record;
+  const ReusePool<Memory>::Lease memory(memories_, [&] { return make_memory(); });
+  std::byte** const pointers = frame.pointers.data();
+  std::byte* const arena = (*memory).arena->host_data();
+  if (frame.memory != (*memory).serial) {
+    for (const Patch& p : entry.arena) pointers[p.target] = arena + p.offset;
+    frame.memory = (*memory).serial;
+  }
+  device_.prepare_arena({arena, static_cast<std::size_t>(record.arena_size)});
+
+  std::byte* const scratch = (*memory).scratch->host_data();
+  const auto prepared = binding.prepared().subspan(record.dispatch_first, record.dispatch_count);
   if (times == nullptr) {
     for (std::size_t i = 0; i < entry.steps.size(); ++i) {
       const Step& step = entry.steps[i];

@@ -3,14 +3,16 @@
 #pragma once
 
 #include <memory>
-#include <mutex>
 #include <span>
 #include <vector>
 
 #include "runtime/host_buffer.hpp"
 #include "runtime/host_device.hpp"
+#include "runtime/reuse_pool.hpp"
 
 namespace npu {
+
+class HostBinding;
 
 // Unique in the process, from 1.
 std::uint64_t next_serial() noexcept;
@@ -23,6 +25,9 @@ class HostExecutable final : public Executable {
   std::shared_ptr<const Binding> bind(std::span<const BufferPtr> weights) override;
   void run(const Binding& binding, std::uint32_t entry, std::span<const BufferPtr> inputs,
            std::span<const BufferPtr> outputs, std::vector<DispatchTime>* times) override;
+  std::unique_ptr<Call> prepare(std::shared_ptr<const Binding> binding, std::uint32_t entry,
+                                std::span<const BufferPtr> inputs,
+                                std::span<const BufferPtr> outputs) override;
   // Never that of another executable.
   std::uint64_t serial() const noexcept { return serial_; }
 
@@ -40,12 +45,17 @@ class HostExecutable final : public Executable {
     std::uint32_t first;
     std::uint32_t count;
   };
-  // What one run needs for itself. Reused, so that a run allocates nothing.
-  struct RunState {
+  // Scratch memory of one run, of whichever entry.
+  struct Memory {
+    std::uint64_t serial;
     std::shared_ptr<HostBuffer> arena;
     std::shared_ptr<HostBuffer> scratch;
+  };
+  // The pointer table of one run, and what is in it already.
+  struct Frame {
     std::vector<std::byte*> pointers;
-    std::uint64_t binding = 0;  // serial of the binding whose weights `pointers` holds
+    std::uint64_t binding = 0;  // serial of the binding whose weights it points at
+    std::uint64_t memory = 0;   // serial of the memory whose arena it points at
   };
   struct Entry {
     explicit Entry(const schema::EntryPoint& r) : record(r) {}
@@ -56,16 +66,21 @@ class HostExecutable final : public Executable {
     std::vector<Patch> weights;
     std::vector<Patch> inputs;
     std::vector<Patch> outputs;
-    std::size_t scratch_bytes = 0;
-    std::mutex mutex;
-    std::vector<std::unique_ptr<RunState>> idle;  // guarded by mutex
-    std::size_t states = 0;                       // that exist, guarded by mutex
+    ReusePool<Frame> frames;
   };
-  class Lease;
+  class HostCall;
 
   void load_entry(Entry& entry);
   void load_operand(const schema::Operand& operand, Entry& entry) const;
-  static std::unique_ptr<RunState> make_state(const Entry& entry);
+  // The entry and the binding, both checked to be this executable's.
+  Entry& entry_of(std::uint32_t index) const;
+  const HostBinding& binding_of(const Binding& binding) const;
+  std::unique_ptr<Memory> make_memory() const;
+  static void point(Frame& frame, const Entry& entry, const HostBinding& binding,
+                    std::span<const BufferPtr> inputs, std::span<const BufferPtr> outputs);
+  // Runs the dispatches of an entry over a frame that points at its buffers.
+  void execute(const Entry& entry, Frame& frame, const HostBinding& binding,
+               std::vector<DispatchTime>* times);
 
   const std::uint64_t serial_;
   HostDevice& device_;
@@ -73,6 +88,10 @@ class HostExecutable final : public Executable {
   std::vector<std::unique_ptr<HostKernel>> kernels_;  // per dispatch
   std::vector<std::vector<std::byte>> params_;        // per dispatch
   std::vector<std::unique_ptr<Entry>> entries_;
+  // Entry points take turns in the same memory, so each piece is as large as the largest wants.
+  ReusePool<Memory> memories_;
+  std::size_t arena_bytes_ = 0;
+  std::size_t scratch_bytes_ = 0;
   std::vector<std::uint32_t>
       io_index_;  // per buffer: index among the inputs or outputs of its entry
 };

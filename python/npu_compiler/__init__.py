@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         BufferAllocation,
         CompiledProgram,
         KernelCall,
+        ProgramEntry,
         TensorSpec,
     )
     from npu_compiler.compiler import compile, compile_graph, compile_ir
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
         CompilerError,
         ConstraintError,
         IRError,
+        LinkError,
         PartitionError,
         ProgramFormatError,
         RecipeError,
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from npu_compiler.explanation import Explanation, NodePlacement, explain
     from npu_compiler.graph import IRGraph
     from npu_compiler.ir_reader import load_ir, load_ir_from_dict
+    from npu_compiler.linker import link
     from npu_compiler.ops import get_supported_ops, is_op_supported, op_support_reason
     from npu_compiler.partition_cost import CostModel
     from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp
@@ -45,6 +48,7 @@ _EXPORTS = {
     "BufferAllocation": "compiled_program",
     "CompiledProgram": "compiled_program",
     "KernelCall": "compiled_program",
+    "ProgramEntry": "compiled_program",
     "TensorSpec": "compiled_program",
     "compile": "compiler",
     "compile_graph": "compiler",
@@ -55,6 +59,7 @@ _EXPORTS = {
     "CompilerError": "errors",
     "ConstraintError": "errors",
     "IRError": "errors",
+    "LinkError": "errors",
     "PartitionError": "errors",
     "ProgramFormatError": "errors",
     "RecipeError": "errors",
@@ -65,6 +70,7 @@ _EXPORTS = {
     "IRGraph": "graph",
     "load_ir": "ir_reader",
     "load_ir_from_dict": "ir_reader",
+    "link": "linker",
     "get_supported_ops": "ops",
     "is_op_supported": "ops",
     "op_support_reason": "ops",
@@ -89,10 +95,12 @@ __all__ = [
     "IRError",
     "IRGraph",
     "KernelCall",
+    "LinkError",
     "NodePlacement",
     "Partition",
     "PartitionError",
     "PartitionPlan",
+    "ProgramEntry",
     "ProgramFormatError",
     "RecipeError",
     "TargetConfig",
@@ -108,6 +116,7 @@ __all__ = [
     "find_fusion_groups",
     "get_supported_ops",
     "is_op_supported",
+    "link",
     "load_ir",
     "load_ir_from_dict",
     "op_support_reason",

@@ -151,6 +151,58 @@ class EntryPoint:
     donors: tuple[int | None, ...] = ()
 
 
+@dataclass(frozen=True)
+class ProgramEntry:
+    """An entry point of a program with all that it refers to. ``index`` counts entry points."""
+
+    program: CompiledProgram
+    index: int
+
+    @property
+    def record(self) -> EntryPoint:
+        """The entry point itself, with its tensors as indices."""
+        return self.program.entry_points[self.index]
+
+    @property
+    def name(self) -> str:
+        """Its name, unique in the program."""
+        return self.record.name
+
+    @property
+    def input_specs(self) -> list[TensorSpec]:
+        """What it takes."""
+        return [self.program.tensors[t] for _, t in self.record.inputs]
+
+    @property
+    def output_specs(self) -> list[TensorSpec]:
+        """What it returns."""
+        return [self.program.tensors[t] for _, t in self.record.outputs]
+
+    @property
+    def kernel_calls(self) -> tuple[KernelCall, ...]:
+        """Its dispatches, in order."""
+        first = self.record.dispatch_first
+        return self.program.kernel_calls[first : first + self.record.dispatch_count]
+
+    @property
+    def execution_plan(self) -> list[str]:
+        """Names of its dispatches, in order."""
+        return [call.name for call in self.kernel_calls]
+
+    @property
+    def arena_size(self) -> int:
+        """Bytes of scratch memory of one run."""
+        return self.record.arena_size
+
+    @property
+    def kept(self) -> dict[str, str]:
+        """By output, the tensor of the IR that it is a copy of; see ``keep`` of ``compile``."""
+        metadata = self.program.metadata
+        entries: dict[str, dict[str, str]] = json.loads(metadata.get("entries", "{}"))
+        found: dict[str, str] = json.loads(entries.get(self.name, metadata).get("kept", "{}"))
+        return found
+
+
 @dataclass
 class CompiledProgram:
     """A compiled model. ``weight_recipes`` follows ``weight_specs``; ``path`` is set where it was
@@ -171,15 +223,26 @@ class CompiledProgram:
     weight_name_mapping: dict[str, str] = field(default_factory=dict)
     path: Path | None = None
 
+    def entry(self, name: str | None = None) -> ProgramEntry:
+        """The entry point ``name``, by default the first. KeyError lists the names there are."""
+        if name is None:
+            return ProgramEntry(self, 0)
+        for index, entry in enumerate(self.entry_points):
+            if entry.name == name:
+                return ProgramEntry(self, index)
+        raise KeyError(
+            f"no entry point {name!r}: the program has {[e.name for e in self.entry_points]}"
+        )
+
     @property
     def input_specs(self) -> list[TensorSpec]:
         """Inputs of the first entry point."""
-        return [self.tensors[t] for _, t in self.entry_points[0].inputs]
+        return self.entry().input_specs
 
     @property
     def output_specs(self) -> list[TensorSpec]:
         """Outputs of the first entry point."""
-        return [self.tensors[t] for _, t in self.entry_points[0].outputs]
+        return self.entry().output_specs
 
     @property
     def weight_specs(self) -> list[TensorSpec]:
@@ -189,15 +252,12 @@ class CompiledProgram:
     @property
     def execution_plan(self) -> list[str]:
         """Names of the kernel calls of the first entry point, in order."""
-        entry = self.entry_points[0]
-        last = entry.dispatch_first + entry.dispatch_count
-        return [call.name for call in self.kernel_calls[entry.dispatch_first : last]]
+        return self.entry().execution_plan
 
     @property
     def kept(self) -> dict[str, str]:
-        """By output, the tensor of the IR that it is a copy of; see ``keep`` of ``compile``."""
-        found: dict[str, str] = json.loads(self.metadata.get("kept", "{}"))
-        return found
+        """``kept`` of the first entry point."""
+        return self.entry().kept
 
     @property
     def arena_size(self) -> int:

@@ -51,6 +51,10 @@ class GraphCheckError(CompilerError):
     """A pass left the graph in a state that breaks its invariants: a bug of the compiler."""
 
 
+class LinkError(CompilerError):
+    """Programs cannot be entry points of one program."""
+
+
 class ProgramFormatError(CompilerError):
     """A .npubin is damaged, of an unknown version, or breaks a rule of the format."""
 

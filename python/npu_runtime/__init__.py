@@ -17,6 +17,7 @@ from npu_runtime.dag_executor import DAGExecutor
 from npu_runtime.device import Device, available_devices
 from npu_runtime.errors import NpuError
 from npu_runtime.executor import Executor
+from npu_runtime.prepared_run import PreparedRun
 from npu_runtime.profiler import Profiler, profile
 from npu_runtime.weight_loader import load_weights
 from npu_runtime.weight_set import WeightSet
@@ -33,6 +34,7 @@ __all__ = [
     "MetalBackend",
     "NPUBuffer",
     "NpuError",
+    "PreparedRun",
     "Profiler",
     "ReferenceBackend",
     "WeightSet",

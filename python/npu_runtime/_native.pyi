@@ -113,6 +113,14 @@ class BufferExporter:
 class Binding:
     """Weights made ready for one executable. Immutable."""
 
+class Call:
+    """An entry point with its buffers, checked and resolved once."""
+
+    def run(self, profile: bool = False) -> list[tuple[int, int, int]] | None:
+        """
+        As Executable.run. Threads that run one call at once wait for each other.
+        """
+
 class Executable:
     """
     A program made ready for a device. Its methods may be called from several threads.
@@ -132,6 +140,13 @@ class Executable:
         """
         Runs an entry point (by index) and waits for it. With `profile`, returns (dispatch, begin, end) in
         nanoseconds of a steady clock. Raises ArgumentError before anything is written.
+        """
+
+    def prepare(
+        self, binding: Binding, entry: int, inputs: Sequence[Buffer], outputs: Sequence[Buffer]
+    ) -> Call:
+        """
+        What `run` would do with these buffers, made ready to be done many times.
         """
 
 class Device:

@@ -32,7 +32,7 @@ class NPUBuffer(_native.BufferExporter):
     view): executors keep repacked copies of the weights they have seen.
     """
 
-    __slots__ = ("__weakref__", "_device", "_layout", "_memory", "is_weight", "version")
+    __slots__ = ("__weakref__", "_device", "_layout", "_memory", "_view", "is_weight", "version")
 
     # Grows with every change of a buffer in a WeightSet, for executors to notice.
     changes: ClassVar[int] = 0
@@ -46,6 +46,8 @@ class NPUBuffer(_native.BufferExporter):
         self._memory = memory
         self._layout = layout
         self._device = device
+        # The host's view of the tensor, made when it is first asked for.
+        self._view: Array | None = None
         self.version = 0
         self.is_weight = False
 
@@ -165,7 +167,9 @@ class NPUBuffer(_native.BufferExporter):
             raise ArgumentError(
                 f"spec {spec.name!r} has shape {list(spec.shape)}, the buffer {list(self.shape)}"
             )
-        view = self._layout.view(self._memory.read())
+        view = self._host_view()
+        if view is None:
+            view = self._layout.view(self._memory.read())
         if dtype is not None:
             # Asked for by name: any conversion that numpy knows.
             return fetch(view, numpy_dtype(dtype))
@@ -175,12 +179,18 @@ class NPUBuffer(_native.BufferExporter):
 
     def numpy_view(self) -> Array:
         """The tensor in place, as a strided view; ArgumentError if the host cannot see it."""
-        host = self._memory.host()
-        if host is None:
+        view = self._host_view()
+        if view is None:
             raise ArgumentError(
                 f"memory of device {self._device.kind!r} is not visible to the host: use to_numpy()"
             )
-        return self._layout.view(host)
+        return view[...]
+
+    def _host_view(self) -> Array | None:
+        if self._view is None:
+            host = self._memory.host()
+            self._view = None if host is None else self._layout.view(host)
+        return self._view
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
         if copy or self._memory.host() is None:
@@ -211,9 +221,9 @@ class NPUBuffer(_native.BufferExporter):
 
     def _put(self, values: Array, what: str) -> None:
         """Convert into the memory; the padding is already zero and stays so."""
-        host = self._memory.host()
-        if host is not None:
-            store(values, self._layout.view(host), what)
+        view = self._host_view()
+        if view is not None:
+            store(values, view, what)
             return
         staging = np.zeros(self._layout.nbytes, np.uint8)
         store(values, self._layout.view(staging), what)
