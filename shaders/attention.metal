@@ -1,5 +1,6 @@
 // Attention with an online softmax: a threadgroup computes 32 queries of one head against 32 keys
-// at a time, for 64 columns of v, and never keeps more scores than those.
+// at a time, for 64 columns of v, and never keeps more scores than those. Blocks of keys start at
+// multiples of 32, so that the order of sums does not depend on what else is computed.
 #include "common.h"
 #include "tile.h"
 
@@ -32,12 +33,42 @@ NPU_FUNC npu_f32 npu_mask_term(DEVICE_PTR(const npu_u8) mask, npu_u32 dtype, npu
   }
 }
 
+// The keys that query m sees for its position: [first, end).
+struct NpuKeys {
+  npu_u32 first, end;
+};
+
+NPU_FUNC NpuKeys npu_visible_keys(DEVICE_PTR(const npu_u8) positions,
+                                  CONSTANT_REF(AttentionParams) p, npu_u32 batch, npu_u32 m) {
+  NpuKeys keys = {0, p.k_n};
+  if (m >= p.q_m) {
+    keys.end = 0;
+    return keys;
+  }
+  npu_i64 position = npu_i64(m);
+  if (p.positions_m != 0) {
+    const npu_u64 at = batch * npu_u64(p.positions_sb) + m * npu_u64(p.positions_sm);
+    if (p.positions_dtype == NPU_DTYPE_I64) position = DEVICE_CAST(const npu_i64, positions)[at];
+    if (p.positions_dtype == NPU_DTYPE_I32) position = DEVICE_CAST(const npu_i32, positions)[at];
+  }
+  if ((p.positions_m != 0 || p.causal != 0) && position < npu_i64(p.k_n)) {
+    keys.end = position < 0 ? 0 : npu_u32(position) + 1;
+  }
+  if (p.causal != 0 && keys.end > m + 1) keys.end = m + 1;
+  if (p.window != 0 && position >= npu_i64(p.window)) {
+    const npu_i64 first = position - npu_i64(p.window) + 1;
+    keys.first = first < npu_i64(keys.end) ? npu_u32(first) : keys.end;
+  }
+  return keys;
+}
+
 template <class T>
 NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE_PTR(const T) v,
-                            DEVICE_PTR(const npu_u8) mask, DEVICE_PTR(T) y,
-                            CONSTANT_REF(AttentionParams) p, THREADGROUP_PTR(npu_f32) q_tile,
-                            THREADGROUP_PTR(npu_f32) k_tile, THREADGROUP_PTR(npu_f32) p_tile,
-                            THREADGROUP_PTR(npu_f32) rows, NpuThread self) {
+                            DEVICE_PTR(const npu_u8) mask, DEVICE_PTR(const npu_u8) positions,
+                            DEVICE_PTR(T) y, CONSTANT_REF(AttentionParams) p,
+                            THREADGROUP_PTR(npu_f32) q_tile, THREADGROUP_PTR(npu_f32) k_tile,
+                            THREADGROUP_PTR(npu_f32) p_tile, THREADGROUP_PTR(npu_f32) rows,
+                            NpuThread self) {
   const npu_u32 batch = self.group_z / p.y_h;
   const npu_u32 head = self.group_z % p.y_h;
   const npu_u32 kv_head = head / (p.q_h / p.k_h);
@@ -65,9 +96,21 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
     for (npu_u32 j = 0; j < NPU_ATTENTION_SUMS; ++j) sums[i][j] = 0.0f;
   }
 
-  npu_u32 keys = p.k_n;
-  if (p.causal != 0 && keys > first_row + NPU_TILE) keys = first_row + NPU_TILE;
-  for (npu_u32 first_key = 0; first_key < keys; first_key += NPU_TILE) {
+  // What any of the rows sees, and what each of this thread's rows does.
+  NpuKeys seen = {p.k_n, 0};
+  for (npu_u32 row = 0; row < NPU_TILE; ++row) {
+    const NpuKeys keys = npu_visible_keys(positions, p, batch, first_row + row);
+    if (keys.first < keys.end) {
+      seen.first = keys.first < seen.first ? keys.first : seen.first;
+      seen.end = keys.end > seen.end ? keys.end : seen.end;
+    }
+  }
+  NpuKeys visible[NPU_TILE_BLOCK];
+  for (npu_u32 i = 0; i < NPU_TILE_BLOCK; ++i) {
+    visible[i] = npu_visible_keys(positions, p, batch, first_row + block_row + i);
+  }
+  for (npu_u32 first_key = seen.first / NPU_TILE * NPU_TILE; first_key < seen.end;
+       first_key += NPU_TILE) {
     NpuBlock block;
     npu_block_clear(block);
     for (npu_u32 first_depth = 0; first_depth < p.q_d; first_depth += NPU_TILE_DEPTH) {
@@ -81,7 +124,7 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
           query = npu_widen(q[q_base + m * npu_u64(p.q_sm) + d * npu_u64(p.q_sd)]);
         }
         npu_f32 key = 0.0f;
-        if (d < p.q_d && n < p.k_n) {
+        if (d < p.q_d && n >= seen.first && n < seen.end) {
           key = npu_widen(k[k_base + n * npu_u64(p.k_sn) + d * npu_u64(p.k_sd)]);
         }
         q_tile[depth * NPU_TILE_PITCH + row] = query;
@@ -97,8 +140,9 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
       for (npu_u32 j = 0; j < NPU_TILE_BLOCK; ++j) {
         const npu_u32 n = first_key + block_column + j;
         npu_f32 score = -NPU_INFINITY;
-        if (m < p.q_m && n < p.k_n && (p.causal == 0 || n <= m)) {
+        if (n >= visible[i].first && n < visible[i].end) {
           score = block.v[i][j] * p.scale;
+          if (p.softcap > 0.0f) score = p.softcap * npu_tanh(score / p.softcap);
           if (p.mask_n != 0) {
             const npu_u64 at = mask_base + m * npu_u64(p.mask_sm) + n * npu_u64(p.mask_sn);
             score += npu_mask_term(mask, p.mask_dtype, at);
@@ -133,7 +177,8 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
       const npu_f32 factor = rows[2 * NPU_TILE + block_row + i];
       for (npu_u32 j = 0; j < NPU_ATTENTION_SUMS; ++j) sums[i][j] *= factor;
     }
-    for (npu_u32 n = 0; n < NPU_TILE && first_key + n < keys; ++n) {
+    for (npu_u32 n = 0; n < NPU_TILE && first_key + n < seen.end; ++n) {
+      if (first_key + n < seen.first) continue;
       for (npu_u32 j = 0; j < NPU_ATTENTION_SUMS; ++j) {
         const npu_u32 column = first_column + sum_column + j * NPU_ATTENTION_STEP;
         if (column >= p.v_d) continue;

@@ -16,7 +16,7 @@
 namespace npu::cpu {
 namespace {
 
-enum Operand : std::size_t { kQ, kK, kV, kMask, kY };
+enum Operand : std::size_t { kQ, kK, kV, kMask, kPositions, kY };
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr std::int64_t kPanelsPerTask = 8;
@@ -40,7 +40,8 @@ class AttentionKernel final : public HostKernel {
         loops_(attention_tiles(active_isa())),
         table_(product_table(dtype_)),
         gemm_(table_.gemm[static_cast<std::size_t>(dtype_)]),
-        at_(p_, dtype_, gemm_, pool_.threads()) {
+        at_(p_, dtype_, gemm_, pool_.threads()),
+        visible_(dispatch, p_, kPositions) {
     if (p_.mask_n != 0) choose_mask(dispatch);
   }
 
@@ -49,20 +50,27 @@ class AttentionKernel final : public HostKernel {
   void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
            std::byte* scratch) const override {
     if (!at_.unpacked) pack_keys(operands[kK], scratch);
-    pool_.parallel_for(at_.tasks(), [&](std::int64_t task, int worker) {
-      const std::int64_t split = task % at_.splits;
-      const std::int64_t block = task / at_.splits % at_.blocks;
-      const std::int64_t group = task / (at_.splits * at_.blocks);
+    if (at_.shares_spans) {
+      run_spans(operands, scratch);
+      return;
+    }
+    pool_.parallel_for(at_.groups * at_.blocks, [&](std::int64_t task, int worker) {
+      const std::int64_t block = task % at_.blocks;
+      const std::int64_t group = task / at_.blocks;
       const std::int64_t first = at_.group_rows * block / at_.blocks;
-      const std::int64_t rows = at_.group_rows * (block + 1) / at_.blocks - first;
-      const RowBlock r{group / p_.k_h, group % p_.k_h, first, rows};
-      AttentionBlock state = at_.worker_block(scratch, worker);
-      if (at_.splits > 1) at_.use_partial(state, scratch, group, split);
-      attend(operands, r, p_.k_n * split / at_.splits, p_.k_n * (split + 1) / at_.splits,
-             at_.panels(scratch, group), state);
-      if (at_.splits == 1) store(operands[kY], r, state);
+      const RowBlock r{group / p_.k_h, group % p_.k_h, first,
+                       at_.group_rows * (block + 1) / at_.blocks - first};
+      const AttentionBlock state = at_.worker_block(scratch, worker);
+      const KeyRange keys = start(operands, r, state);
+      clear(state.all, r.rows);
+      for (std::int64_t span = keys.first / at_.span_keys; span * at_.span_keys < keys.end;
+           ++span) {
+        clear(state.span, r.rows);
+        attend(operands, r, in_span(keys, span), at_.panels(scratch, group), state, state.span);
+        join(state.all, state.span, r.rows);
+      }
+      store(operands[kY], r, state.all);
     });
-    if (at_.splits > 1) combine_splits(operands[kY], scratch);
   }
 
  private:
@@ -157,45 +165,83 @@ class AttentionKernel final : public HostKernel {
     return nan || largest > kMinusInfinity;
   }
 
-  // Keys that a row sees in a block of n that starts at `key`.
-  std::int64_t visible(const RowBlock& r, std::int64_t row, std::int64_t key,
-                       std::int64_t n) const {
-    if (p_.causal == 0) return n;
-    return std::clamp<std::int64_t>((r.first + row) % p_.q_m + 1 - key, 0, n);
+  KeyRange in_span(const KeyRange& keys, std::int64_t span) const {
+    return {std::max(keys.first, span * at_.span_keys),
+            std::min(keys.end, (span + 1) * at_.span_keys)};
   }
 
-  void attend(std::span<std::byte* const> operands, const RowBlock& r, std::int64_t first_key,
-              std::int64_t last_key, const std::byte* panels, const AttentionBlock& state) const {
-    std::fill_n(state.largest, r.rows, kMinusInfinity);
-    std::fill_n(state.total, r.rows, 0.0f);
-    std::fill_n(state.sums, r.rows * at_.sum_ld, 0.0f);
-    load_queries(operands[kQ], r, state);
+  void clear(const AttentionSums& state, std::int64_t rows) const {
+    std::fill_n(state.largest, rows, kMinusInfinity);
+    std::fill_n(state.total, rows, 0.0f);
+    std::fill_n(state.sums, rows * at_.sum_ld, 0.0f);
+  }
+
+  // Loads a block's queries and what each row sees; returns the keys that any of them sees.
+  KeyRange start(std::span<std::byte* const> operands, const RowBlock& r,
+                 const AttentionBlock& state) const {
+    KeyRange all{0, 0};
+    for (std::int64_t i = 0; i < r.rows; ++i) {
+      state.keys[i] = visible_.of(operands[kPositions], r.b, (r.first + i) % p_.q_m);
+      all = all.joined(state.keys[i]);
+    }
+    if (!all.empty()) load_queries(operands[kQ], r, state);
+    return all;
+  }
+
+  // Every span of every group as a task of its own, one span's groups side by side: their keys are
+  // neighbours in a cache.
+  void run_spans(std::span<std::byte* const> operands, std::byte* scratch) const {
+    const std::int64_t spans =
+        std::max<std::int64_t>(1, ceil_div(visible_.end(operands[kPositions]), at_.span_keys));
+    const auto rows_of = [&](std::int64_t group) {
+      return RowBlock{group / p_.k_h, group % p_.k_h, 0, at_.group_rows};
+    };
+    pool_.parallel_for(at_.groups * spans, [&](std::int64_t task, int worker) {
+      const std::int64_t group = task % at_.groups;
+      const std::int64_t span = task / at_.groups;
+      const RowBlock r = rows_of(group);
+      const AttentionBlock state = at_.worker_block(scratch, worker);
+      const AttentionSums sums = at_.partial(scratch, group, span);
+      clear(sums, r.rows);
+      const KeyRange keys = in_span(start(operands, r, state), span);
+      if (!keys.empty()) attend(operands, r, keys, nullptr, state, sums);
+    });
+    pool_.parallel_for(at_.groups, [&](std::int64_t group, int) {
+      const AttentionSums all = at_.partial(scratch, group, 0);
+      for (std::int64_t span = 1; span < spans; ++span) {
+        join(all, at_.partial(scratch, group, span), at_.group_rows);
+      }
+      store(operands[kY], rows_of(group), all);
+    });
+  }
+
+  // Adds the keys of a range, all of one span. Blocks of keys start at multiples of their size,
+  // counted from the span's start, and each row sums over what it sees of a block.
+  void attend(std::span<std::byte* const> operands, const RowBlock& r, const KeyRange& range,
+              const std::byte* panels, const AttentionBlock& state,
+              const AttentionSums& sums) const {
     const std::byte* k = operands[kK] + (r.b * p_.k_sb + r.kv_head * p_.k_sh) * size_;
     const std::byte* v = operands[kV] + (r.b * p_.v_sb + r.kv_head * p_.v_sh) * size_;
-    if (p_.causal != 0) {
-      std::int64_t seen = 0;
-      for (std::int64_t i = 0; i < r.rows; ++i) {
-        seen = std::max(seen, (r.first + i) % p_.q_m + 1);
-      }
-      last_key = std::min(last_key, seen);
-    }
-    for (std::int64_t key = first_key; key < last_key; key += at_.block_keys) {
-      const std::int64_t n = std::min(at_.block_keys, last_key - key);
+    const std::int64_t origin = range.first / at_.span_keys * at_.span_keys;
+    for (std::int64_t block = (range.first - origin) / at_.block_keys;; ++block) {
+      const std::int64_t begin = origin + block * at_.block_keys;
+      if (begin >= range.end) break;
+      // Panels are read from their start.
+      const std::int64_t key = at_.unpacked ? std::max(begin, range.first) : begin;
+      const std::int64_t n = std::min(begin + at_.block_keys, range.end) - key;
       if (p_.mask_n != 0 && !load_mask(operands[kMask], r, key, n, state)) continue;
       if (at_.unpacked) {
         score_in_place(k, r, key, n, state);
       } else {
         score_panels(panels + key / gemm_.nr * at_.panel_bytes, r, n, state);
       }
-      for (std::int64_t i = 0; i < r.rows; ++i) {
-        update_row(i, visible(r, i, key, n), n, state);
-      }
+      for (std::int64_t i = 0; i < r.rows; ++i) update_row(i, key, n, state, sums);
       std::int64_t row_bytes = 0;
       const std::byte* values =
           gather(v + key * p_.v_sn * size_, n, p_.v_d, p_.v_sn, p_.v_sd, state.gathered, row_bytes);
       loops_.weighted_rows[static_cast<std::size_t>(dtype_)](
           {state.scores, at_.score_ld, static_cast<int>(r.rows), n, values, row_bytes, p_.v_d,
-           state.factor, state.sums, at_.sum_ld});
+           state.factor, sums.sums, at_.sum_ld});
     }
   }
 
@@ -227,24 +273,29 @@ class AttentionKernel final : public HostKernel {
   }
 
   // Scores of one row become exponentials relative to the largest score so far.
-  void update_row(std::int64_t row, std::int64_t seen, std::int64_t n,
-                  const AttentionBlock& state) const {
+  void update_row(std::int64_t row, std::int64_t key, std::int64_t n, const AttentionBlock& state,
+                  const AttentionSums& sums) const {
+    const std::int64_t first = std::clamp<std::int64_t>(state.keys[row].first - key, 0, n);
+    const std::int64_t end = std::clamp<std::int64_t>(state.keys[row].end - key, first, n);
+    const std::int64_t seen = end - first;
     float* s = state.scores + row * at_.score_ld;
-    const float before = state.largest[row];
-    const float* mask = p_.mask_n != 0 ? state.mask + row * at_.score_ld : nullptr;
-    const float here = seen == 0 ? kMinusInfinity : loops_.scale_scores(s, mask, p_.scale, seen);
+    const float before = sums.largest[row];
+    const float* mask = p_.mask_n != 0 ? state.mask + row * at_.score_ld + first : nullptr;
+    const float here = seen == 0 ? kMinusInfinity
+                                 : loops_.scale_scores(s + first, mask, p_.scale, p_.softcap, seen);
     const float largest = before > here ? before : here;
     // While all scores are -inf any finite shift makes their exponentials 0.
     const float shift = largest == kMinusInfinity ? 0.0f : largest;
     const float factor = std::exp(before - shift);
-    state.total[row] =
-        state.total[row] * factor + (seen == 0 ? 0.0f : loops_.exponentials(s, shift, seen));
-    state.largest[row] = largest;
+    sums.total[row] =
+        sums.total[row] * factor + (seen == 0 ? 0.0f : loops_.exponentials(s + first, shift, seen));
+    sums.largest[row] = largest;
     state.factor[row] = factor;
-    std::fill(s + seen, s + n, 0.0f);
+    std::fill(s, s + first, 0.0f);
+    std::fill(s + end, s + n, 0.0f);
   }
 
-  void store(std::byte* y, const RowBlock& r, const AttentionBlock& state) const {
+  void store(std::byte* y, const RowBlock& r, const AttentionSums& state) const {
     const std::uint32_t dtype = dtype_ == DType::f32   ? NPU_DTYPE_F32
                                 : dtype_ == DType::f16 ? NPU_DTYPE_F16
                                                        : NPU_DTYPE_BF16;
@@ -262,29 +313,19 @@ class AttentionKernel final : public HostKernel {
     }
   }
 
-  // Joins what the tasks found for their parts of the keys, into the first part.
-  void combine_splits(std::byte* y, std::byte* scratch) const {
-    pool_.parallel_for(at_.groups, [&](std::int64_t group, int) {
-      AttentionBlock all{};
-      at_.use_partial(all, scratch, group, 0);
-      for (std::int64_t split = 1; split < at_.splits; ++split) {
-        AttentionBlock part{};
-        at_.use_partial(part, scratch, group, split);
-        for (std::int64_t row = 0; row < at_.group_rows; ++row) {
-          const float largest = std::max(all.largest[row], part.largest[row]);
-          const float shift = largest == kMinusInfinity ? 0.0f : largest;
-          const float a = std::exp(all.largest[row] - shift);
-          const float b = std::exp(part.largest[row] - shift);
-          for (std::int64_t c = 0; c < p_.v_d; ++c) {
-            float& sum = all.sums[row * at_.sum_ld + c];
-            sum = sum * a + part.sums[row * at_.sum_ld + c] * b;
-          }
-          all.total[row] = all.total[row] * a + part.total[row] * b;
-          all.largest[row] = largest;
-        }
-      }
-      store(y, {group / p_.k_h, group % p_.k_h, 0, at_.group_rows}, all);
-    });
+  // Adds what was found over later keys to what was found over earlier ones.
+  void join(const AttentionSums& all, const AttentionSums& later, std::int64_t rows) const {
+    for (std::int64_t row = 0; row < rows; ++row) {
+      const float largest = std::max(all.largest[row], later.largest[row]);
+      const float shift = largest == kMinusInfinity ? 0.0f : largest;
+      const float a = std::exp(all.largest[row] - shift);
+      const float b = std::exp(later.largest[row] - shift);
+      float* sums = all.sums + row * at_.sum_ld;
+      const float* added = later.sums + row * at_.sum_ld;
+      for (std::int64_t c = 0; c < p_.v_d; ++c) sums[c] = sums[c] * a + added[c] * b;
+      all.total[row] = all.total[row] * a + later.total[row] * b;
+      all.largest[row] = largest;
+    }
   }
 
   const AttentionParams p_;
@@ -296,6 +337,7 @@ class AttentionKernel final : public HostKernel {
   const KernelTable& table_;
   const GemmKernels& gemm_;
   const AttentionLayout at_;
+  const VisibleKeys visible_;
   bool keep_mask_ = false;
   RunLoad load_mask_ = nullptr;
   std::int64_t mask_size_ = 0;

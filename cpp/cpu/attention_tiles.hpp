@@ -41,9 +41,9 @@ struct RowProducts {
 };
 
 struct AttentionTiles {
-  // s[i] = s[i] * scale + mask[i] (mask may be null); returns the largest, -inf for none. NaN may
-  // be passed over.
-  float (*scale_scores)(float* s, const float* mask, float scale, std::int64_t n);
+  // s[i] = s[i] * scale + mask[i] (mask may be null), with softcap c > 0 c tanh(s[i] * scale / c) +
+  // mask[i]; returns the largest, -inf for none. NaN may be passed over.
+  float (*scale_scores)(float* s, const float* mask, float scale, float softcap, std::int64_t n);
   // s[i] = exp(s[i] - shift), no s[i] being larger than shift; returns their sum.
   float (*exponentials)(float* s, float shift, std::int64_t n);
   std::array<void (*)(const WeightedRows&), 3> weighted_rows;  // by DType of v

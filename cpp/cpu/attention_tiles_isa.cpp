@@ -47,9 +47,15 @@ template <class Value, class Combine>
   return lanes[0];
 }
 
-float scale_scores(float* s, const float* mask, float scale, std::int64_t n) {
+float scale_scores(float* s, const float* mask, float scale, float softcap, std::int64_t n) {
   const auto larger = [](float a, float b) { return a > b ? a : b; };
   constexpr float kStart = -std::numeric_limits<float>::infinity();
+  if (softcap > 0.0f) {
+    for (std::int64_t i = 0; i < n; ++i) {
+      s[i] = softcap * vector_math::tanh(s[i] * scale / softcap);
+    }
+    scale = 1.0f;
+  }
   if (mask == nullptr) {
     return fold(n, kStart, [=](std::int64_t i) { return s[i] = s[i] * scale; }, larger);
   }

@@ -13,10 +13,15 @@ ATTENTION = Kernel(
     shader="attention.metal",
     doc="""y[b, h, m] = softmax over n of (scale * q[b, h, m] . k[b, h / groups, n] + mask[b, h, m,
     n]) times v[b, h / groups, n], groups = q.h / k.h; scores, softmax and sums are float32 and
-    scores are never stored as a matrix.
+    scores are never stored as a matrix. With ``softcap`` c > 0 a score s becomes c tanh(s / c)
+    before the mask is added.
 
     A floating-point mask is added; a bool mask keeps a key where it is true; the mask is of no
-    other dtype. With ``causal`` query m sees the keys up to m. A query that sees no key (all its
+    other dtype. Query m stands at position m among the keys, or at positions[b, m] (int64 or int32)
+    where these are given. With positions or ``causal`` it sees no key behind its own position, with
+    ``window`` w > 0 none at or before its position minus w. Keys and values that no query of a
+    batch element can see are not read; the order of a query's sums depends on its position alone,
+    not on how many keys, queries or batch elements there are. A query that sees no key (all its
     scores are -inf) gives zeros, as PyTorch's scaled_dot_product_attention does, or NaN
     (``empty_is_nan``), as a softmax does.""",
     operands=(
@@ -24,12 +29,15 @@ ATTENTION = Kernel(
         Operand("k", ("b", "h", "n", "d")),
         Operand("v", ("b", "h", "n", "d")),
         Operand("mask", ("b", "h", "m", "n"), dtype="any", optional=True),
+        Operand("positions", ("b", "m"), dtype="any", optional=True),
         Operand("y", ("b", "h", "m", "d"), access="write"),
     ),
     fields=(
         Field("scale", "f32", "factor of the products of queries and keys"),
         Field("causal", "u32", "1: query m sees only keys 0 to m"),
         Field("empty_is_nan", "u32", "1: a query without keys gives NaN, 0: zeros"),
+        Field("window", "u32", "keys that a query sees up to its position; 0: all"),
+        Field("softcap", "f32", "limit that scores approach by tanh; 0: none"),
     ),
     launch=Launch(
         (
@@ -57,6 +65,8 @@ ATTENTION = Kernel(
         "mask.h == y.h",
         "mask.m == y.m",
         "mask.n == k.n",
+        "positions.b == y.b",
+        "positions.m == y.m",
         "causal <= 1",
         "empty_is_nan <= 1",
     ),

@@ -30,15 +30,19 @@ def emit_attention(
     out: View,
     *,
     mask: View | None = None,
+    positions: View | None = None,
     scale: float,
     causal: bool = False,
+    window: int = 0,
+    softcap: float = 0.0,
     empty_is_nan: bool = False,
 ) -> None:
     """out = softmax(scale * q k^T + mask) v for q (..., h, m, d), k and v (..., heads, n, ...) with
     h a multiple of heads, mask (..., h, m, n); batch dimensions and masks broadcast.
 
-    A query that sees no key gives zeros, or NaN with ``empty_is_nan``. The padding of ``out`` is
-    zero afterwards. Copies operands whose strides cannot merge more than one batch dimension.
+    With ``positions`` (..., m) query m sees no key behind positions[..., m]; with ``window`` only
+    that many keys up to there; ``softcap`` limits scores by tanh. A query that sees no key gives
+    zeros, or NaN with ``empty_is_nan``. The padding of ``out`` is zero afterwards. Copies operands whose strides cannot merge more than one batch dimension.
     """
     batch = out.shape[:-3] or (1,)
     heads, rows = out.shape[-3:-1] if len(out.shape) > 2 else (1, out.shape[0])
@@ -53,7 +57,17 @@ def emit_attention(
         "k": operand(k, kv_heads, k.shape[-2:]),
         "v": operand(v, kv_heads, v.shape[-2:]),
         "mask": None if mask is None else operand(mask, heads, (rows, keys)),
+        "positions": None,
     }
+    if positions is not None:
+        last = len(positions.shape)
+        places = operand(positions.insert(last).insert(last - 1), 1, (rows, 1))
+        operands["positions"] = View(
+            places.storage,
+            (places.shape[0], rows),
+            (places.strides[0], places.strides[2]),
+            places.offset,
+        )
     whole = out
     for _ in range(4 - len(out.shape)):
         whole = whole.insert(0)
@@ -67,6 +81,8 @@ def emit_attention(
         "scale": to_float32(scale),
         "causal": int(causal),
         "empty_is_nan": int(empty_is_nan),
+        "window": window,
+        "softcap": to_float32(softcap),
     }
     lowering.dispatch("attention", node, fields, operands)
     if target is not whole:

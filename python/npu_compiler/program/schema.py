@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 MAGIC = b"\x89NPUBIN\n"
-VERSION_MAJOR = 2
+VERSION_MAJOR = 3
 VERSION_MINOR = 0
 ALIGNMENT = 64
 MAX_RANK = 8
