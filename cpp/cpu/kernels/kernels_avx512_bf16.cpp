@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernel_table.hpp"
+#include "row_cursor.hpp"
 #include "simd_avx512.hpp"
 #include "simd_dots.hpp"
 #include "simd_kernels.hpp"
@@ -20,9 +21,8 @@ __m512bh as_bf16(__m512i v) { return reinterpret_cast<__m512bh>(v); }
 // As gemm_tile, with A and the panel in pairs of bfloat16 along K.
 template <int Rows>
 void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
+  constexpr std::int64_t kSize = 2;  // bytes of an element of A
   const auto* w = static_cast<const std::byte*>(panel);
-  const std::int64_t lda = a.lda;
-  const std::int64_t run_k = a.run_k;
   __m512 acc[Rows][kVecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
@@ -30,8 +30,9 @@ void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t l
     for (int j = 0; j < kVecs; ++j) acc[i][j] = _mm512_setzero_ps();
   }
   for (std::int64_t r = 0; r < a.runs; ++r) {
-    const std::byte* x = static_cast<const std::byte*>(a.base) + a.run_offsets[r] * 2;
-    for (std::int64_t kk = 0; kk < run_k; kk += 2) {
+    RowCursor<Rows> x(static_cast<const std::byte*>(a.base) + a.run_offsets[r] * kSize,
+                      a.lda * kSize);
+    for (std::int64_t kk = 0; kk < a.run_k; kk += 2) {
       __m512bh b[kVecs];
 #pragma GCC unroll 8
       for (int j = 0; j < kVecs; ++j) {
@@ -42,11 +43,12 @@ void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t l
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
         int pair = 0;
-        __builtin_memcpy(&pair, x + (i * lda + kk) * 2, sizeof(pair));
+        __builtin_memcpy(&pair, x.row(i), sizeof(pair));
         const __m512bh xi = as_bf16(_mm512_set1_epi32(pair));
 #pragma GCC unroll 8
         for (int j = 0; j < kVecs; ++j) acc[i][j] = _mm512_dpbf16_ps(acc[i][j], xi, b[j]);
       }
+      x.advance(2 * kSize);
     }
   }
 #pragma GCC unroll 32

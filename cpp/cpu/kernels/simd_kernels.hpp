@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "kernel_table.hpp"
+#include "row_cursor.hpp"
 
 namespace npu::cpu {
 
@@ -24,9 +25,8 @@ template <class V, PanelFormat F, int Rows, int Vecs>
 void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
   constexpr DType kW = panel_dtype(F);
   constexpr std::int64_t kStep = static_cast<std::int64_t>(dtype_size(kW)) * V::width;
+  constexpr std::int64_t kSize = sizeof(float);
   const auto* w = static_cast<const std::byte*>(panel);
-  const std::int64_t lda = a.lda;
-  const std::int64_t run_k = a.run_k;
   typename V::Reg acc[Rows][Vecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
@@ -34,8 +34,9 @@ void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
     for (int j = 0; j < Vecs; ++j) acc[i][j] = V::zero();
   }
   for (std::int64_t r = 0; r < a.runs; ++r) {
-    const float* x = static_cast<const float*>(a.base) + a.run_offsets[r];
-    for (std::int64_t kk = 0; kk < run_k; ++kk) {
+    RowCursor<Rows> x(static_cast<const std::byte*>(a.base) + a.run_offsets[r] * kSize,
+                      a.lda * kSize);
+    for (std::int64_t kk = 0; kk < a.run_k; ++kk) {
       typename V::Reg b[Vecs];
 #pragma GCC unroll 8
       for (int j = 0; j < Vecs; ++j) {
@@ -45,10 +46,11 @@ void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
       w += Vecs * kStep;
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
-        const typename V::Reg xi = V::set1(x[i * lda + kk]);
+        const typename V::Reg xi = V::set1(*reinterpret_cast<const float*>(x.row(i)));
 #pragma GCC unroll 8
         for (int j = 0; j < Vecs; ++j) acc[i][j] = V::fma(xi, b[j], acc[i][j]);
       }
+      x.advance(kSize);
     }
   }
 #pragma GCC unroll 32
