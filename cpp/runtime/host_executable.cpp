@@ -2,7 +2,6 @@
 #include "runtime/host_executable.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <mutex>
 #include <utility>
@@ -24,11 +23,6 @@ schema::BufferKind kind_of(const schema::Buffer& buffer) {
 }
 
 }  // namespace
-
-std::uint64_t next_serial() noexcept {
-  static std::atomic<std::uint64_t> last{0};
-  return ++last;
-}
 
 class HostExecutable::HostCall final : public Call {
  public:
@@ -142,7 +136,7 @@ void HostExecutable::load_operand(const schema::Operand& operand, Entry& entry) 
 }
 
 std::shared_ptr<const Binding> HostExecutable::bind(std::span<const BufferPtr> weights) {
-  auto binding = std::make_shared<HostBinding>(*this, *program_, weights);
+  auto binding = std::make_shared<HostBinding>(serial_, *program_, weights);
   for (const auto& entry : entries_) {
     std::vector<std::byte*> pointers = entry->pointers;  // constants
     for (const Patch& p : entry->weights) {
@@ -163,7 +157,7 @@ HostExecutable::Entry& HostExecutable::entry_of(std::uint32_t index) const {
 
 const HostBinding& HostExecutable::binding_of(const Binding& binding) const {
   const auto* bound = dynamic_cast<const HostBinding*>(&binding);
-  if (bound != nullptr && bound->belongs_to(*this)) return *bound;
+  if (bound != nullptr && bound->belongs_to(serial_)) return *bound;
   throw Error(ErrorCode::kInvalidArgument, "the binding was made by another executable");
 }
 

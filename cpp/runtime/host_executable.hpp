@@ -14,9 +14,6 @@ namespace npu {
 
 class HostBinding;
 
-// Unique in the process, from 1.
-std::uint64_t next_serial() noexcept;
-
 class HostExecutable final : public Executable {
  public:
   HostExecutable(HostDevice& device, std::shared_ptr<const Program> program);
@@ -28,8 +25,6 @@ class HostExecutable final : public Executable {
   std::unique_ptr<Call> prepare(std::shared_ptr<const Binding> binding, std::uint32_t entry,
                                 std::span<const BufferPtr> inputs,
                                 std::span<const BufferPtr> outputs) override;
-  // Never that of another executable.
-  std::uint64_t serial() const noexcept { return serial_; }
 
  private:
   // Pointer `target` of the entry's table is byte `offset` of source `source` (an input, output or
@@ -82,7 +77,7 @@ class HostExecutable final : public Executable {
   void execute(const Entry& entry, Frame& frame, const HostBinding& binding,
                std::vector<DispatchTime>* times);
 
-  const std::uint64_t serial_;
+  const std::uint64_t serial_;  // never that of another executable
   HostDevice& device_;
   std::shared_ptr<const Program> program_;
   std::vector<std::unique_ptr<HostKernel>> kernels_;  // per dispatch

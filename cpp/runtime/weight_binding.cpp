@@ -1,9 +1,10 @@
 // Checks of the buffers that a caller binds: weights once, inputs and outputs at each run.
-#include "runtime/host_binding.hpp"
+#include "runtime/weight_binding.hpp"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
 
-#include "runtime/host_executable.hpp"
 #include "runtime/text.hpp"
 
 namespace npu {
@@ -43,9 +44,14 @@ bool intersect(const Span& a, const Span& b) {
 
 }  // namespace
 
-HostBinding::HostBinding(const HostExecutable& owner, const Program& program,
-                         std::span<const BufferPtr> weights)
-    : owner_(owner.serial()), serial_(next_serial()), buffers_(weights.begin(), weights.end()) {
+std::uint64_t next_serial() noexcept {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
+
+WeightBinding::WeightBinding(std::uint64_t owner, const Program& program,
+                             std::span<const BufferPtr> weights)
+    : owner_(owner), serial_(next_serial()), buffers_(weights.begin(), weights.end()) {
   const auto records = program.weights();
   if (weights.size() != records.size()) {
     throw Error(ErrorCode::kInvalidArgument, text("the program has ", records.size(), " weights, ",
@@ -69,14 +75,9 @@ HostBinding::HostBinding(const HostExecutable& owner, const Program& program,
       ranges_.push_back(range);
     }
   }
-  prepared_.reserve(program.dispatches().size());
 }
 
-bool HostBinding::belongs_to(const HostExecutable& executable) const {
-  return owner_ == executable.serial();
-}
-
-bool HostBinding::overlaps(std::span<const std::byte> memory) const {
+bool WeightBinding::overlaps(std::span<const std::byte> memory) const {
   const auto begin = reinterpret_cast<std::uintptr_t>(memory.data());
   const auto after = std::partition_point(ranges_.begin(), ranges_.end(),
                                           [&](const Range& r) { return r.end <= begin; });
@@ -84,7 +85,7 @@ bool HostBinding::overlaps(std::span<const std::byte> memory) const {
 }
 
 void check_run_buffers(const Program& program, const schema::EntryPoint& entry,
-                       const HostBinding& binding, std::span<const BufferPtr> inputs,
+                       const WeightBinding& binding, std::span<const BufferPtr> inputs,
                        std::span<const BufferPtr> outputs) {
   const auto check_count = [&](std::size_t given, std::uint32_t wanted, std::string_view what) {
     if (given == wanted) return;
