@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from npu_compiler.codegen import generate
 from npu_compiler.compiled_program import CompiledProgram
-from npu_compiler.constraints import check_constraints, raise_for_violations
+from npu_compiler.constraints import check_constraints, raise_for_violations, write_violations
 from npu_compiler.elementwise_groups import elementwise_groups, is_elementwise, lower_group
 from npu_compiler.errors import CompileOptionError, CompilerError, IRError
 from npu_compiler.graph import IRGraph, Node
@@ -18,6 +18,7 @@ from npu_compiler.ops import find_op
 from npu_compiler.ops.arguments import Refusal
 from npu_compiler.passes import CANONICALIZE, OPTIMIZE, run_passes
 from npu_compiler.precision import choose_precision
+from npu_compiler.saturation import saturate
 from npu_compiler.target import TargetConfig
 
 
@@ -98,8 +99,10 @@ def compile_graph(
     check = checking() if check is None else check
     _check_donated(graph, donate_inputs)
     precision = choose_precision(graph, target, compute_dtype, model_dtype)
+    raise_for_violations(write_violations(graph))
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))
+    saturate(graph, precision)
     if optimize:
         run_passes(graph, OPTIMIZE, check)
     lowering = lower_graph(graph, Lowering(graph, target, precision, donate_inputs), keep, optimize)

@@ -10,6 +10,7 @@ from npu_compiler.errors import ConstraintError, UnsupportedOpError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
 from npu_compiler.ir_reader import size_problem
 from npu_compiler.ops import find_op
+from npu_compiler.torch_memory import overlapping_writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +96,19 @@ def check_constraints(graph: IRGraph) -> list[Violation]:
     compiles.
     """
     used = used_outputs(graph)
-    found = (node_violation(graph, node, used) for node in graph.nodes)
+    overlapping = {violation.node: violation for violation in write_violations(graph)}
+    found = (
+        node_violation(graph, node, used) or overlapping.get(node.name) for node in graph.nodes
+    )
     return [violation for violation in found if violation is not None]
+
+
+def write_violations(graph: IRGraph) -> list[Violation]:
+    """The nodes that write in place where the NPU cannot: to elements that share memory."""
+    return [
+        Violation(node.name, node.op_type, reason, node.source)
+        for node, reason in overlapping_writes(graph).items()
+    ]
 
 
 def raise_for_violations(violations: Sequence[Violation], limit: int = 20) -> None:

@@ -54,3 +54,9 @@ FOREIGN: dict[str, int] = {
 }
 FLOATING = frozenset({"float16", "bfloat16", "float32", "float64"})
 COMPUTE = ("float16", "bfloat16", "float32")
+# The largest finite number of each float dtype.
+LARGEST: dict[str, float] = {
+    "float32": (2 - 2.0**-23) * 2.0**127,
+    "bfloat16": (2 - 2.0**-7) * 2.0**127,
+    "float16": 65504.0,
+}

@@ -18,7 +18,7 @@ GETITEM = "<built-in function getitem>"
 @dataclass(eq=False, slots=True)
 class Value:
     """A tensor of the graph; identity is equality. ``key``: state_dict key or constant name of a
-    parameter.
+    parameter. ``strides``: how PyTorch lays it out, None where that is row-major or not stated.
     """
 
     name: str
@@ -28,6 +28,7 @@ class Value:
     key: str | None = None
     producer: Node | None = None
     index: int = 0
+    strides: tuple[int, ...] | None = None
 
     @property
     def rank(self) -> int:

@@ -19,7 +19,7 @@ from npu_compiler.errors import IRError, IRFileNotFoundError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Source, Value
 from npu_compiler.ir_constants import read_constants
 from npu_compiler.ops import find_op
-from npu_compiler.ops.signature import MUTATES
+from npu_compiler.ops.signature import MUTATES, STRIDES
 from npu_compiler.program.schema import MAX_ARENA_BYTES, MAX_DIM, MAX_ELEMENTS, MAX_RANK
 
 _NONFINITE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -328,6 +328,8 @@ class _Reader:
             value = Value(out_name, shape, dtype, "node", producer=node, index=i)
             self.values[out_name] = value
             node.outputs.append(value)
+        if attrs.get(STRIDES) is not None:
+            _set_strides(node, attrs[STRIDES])
         self.node_outputs[name] = node.outputs
         return node
 
@@ -352,6 +354,27 @@ class _Reader:
                 raise
             self.unbound[name] = str(error).removeprefix(f"node {name!r} ({op_type}): ")
         return {**{f"input{i}": value for i, value in enumerate(inputs)}, "attrs": attrs}
+
+
+def _set_strides(node: Node, stated: Any) -> None:
+    """Note the strides that the IR states of the node's outputs."""
+    outputs = node.outputs
+    rows = stated if isinstance(stated, list) else []
+    fits = len(rows) == len(outputs) and all(
+        strides is None
+        or (
+            (isinstance(strides, list) and len(strides) == value.rank)
+            and all(type(s) is int and 0 <= s <= MAX_ELEMENTS for s in strides)
+        )
+        for value, strides in zip(outputs, rows, strict=True)
+    )
+    if not fits:
+        raise IRError(
+            f"node {node.name!r}: {STRIDES} must list strides or null for each of its "
+            f"{len(outputs)} outputs, found {_short(stated)}"
+        )
+    for value, strides in zip(outputs, rows, strict=True):
+        value.strides = None if strides is None else tuple(strides)
 
 
 def _source(raw: Any, where: str) -> Source | None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from npu_compiler.graph import GETITEM, IRGraph, Node, Value
 from npu_compiler.ops import find_op, functional_name
-from npu_compiler.passes.functionalize import COPIES
+from npu_compiler.torch_memory import COPIES
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from npu_compiler.constraints import Violation, node_violation, used_outputs
+from npu_compiler.constraints import Violation, node_violation, used_outputs, write_violations
 from npu_compiler.errors import CompileOptionError, PartitionError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Value
 from npu_compiler.ir_reader import decode_attr, ir_data, load_ir_from_dict
@@ -104,12 +104,13 @@ def _violations(
     """Why nodes (by index) cannot run on the NPU."""
     ask = None if is_supported_fn in (None, is_op_supported) else is_supported_fn
     used = used_outputs(graph, [n for n, needed in zip(graph.nodes, kept, strict=True) if needed])
+    overlapping = {violation.node: violation for violation in write_violations(graph)}
     found: dict[int, Violation] = {}
     for index, node in enumerate(graph.nodes):
         if node.op_type == GETITEM or not kept[index]:
             continue
         allowed = ask is None or _ask(ask, node, nodes[index]["attrs"])
-        violation = node_violation(graph, node, used, state=True)
+        violation = node_violation(graph, node, used, state=True) or overlapping.get(node.name)
         if not allowed and violation is None:
             reason = "the partition's callback leaves it to the CPU"
             violation = Violation(node.name, node.op_type, reason, node.source, by_choice=True)

@@ -22,7 +22,7 @@ from .binding import split_arguments
 from .control_flow import batched
 from .errors import ConversionError
 from .inline import FlatCall, GraphFlattener, tensor_meta
-from .ir import GETITEM, TensorMeta
+from .ir import GETITEM, STRIDES, TensorMeta
 from .schema import read_schema
 from .signature import describe_signature
 
@@ -172,7 +172,14 @@ class GraphAnalyzer:
 
     def get_call_function_nodes(self) -> list[NodeInfo]:
         """Return the operator calls in execution order."""
-        return [self._node_info(call) for call in self._flat[0]]
+        calls = self._flat[0]
+        infos = [self._node_info(call) for call in calls]
+        if any(_writes(call.target) for call in calls):
+            # Only then it matters which results are views and which are copies.
+            for call, info in zip(calls, infos, strict=True):
+                if any(strides is not None for strides in call.strides):
+                    info.attrs[STRIDES] = call.strides
+        return infos
 
     def _node_info(self, call: FlatCall) -> NodeInfo:
         if call.target is operator.getitem:
@@ -293,6 +300,10 @@ class GraphAnalyzer:
 def _plain(tensor: TensorMeta) -> TensorMeta:
     """Return a copy without the producer, which only node inputs carry."""
     return TensorMeta(tensor.name, tensor.shape, tensor.dtype)
+
+
+def _writes(target: Any) -> bool:
+    return target is not operator.getitem and bool(read_schema(target).written)
 
 
 def _has_value(tensor: torch.Tensor) -> bool:

@@ -51,7 +51,9 @@ class MultiOutput:
 
 @dataclass(slots=True)
 class FlatCall:
-    """One call of an operator; tensors in ``args`` and ``kwargs`` are `TensorMeta`."""
+    """One call of an operator; tensors in ``args`` and ``kwargs`` are `TensorMeta`. ``strides``:
+    those of the outputs, None where they are row-major.
+    """
 
     name: str
     target: Any
@@ -59,6 +61,7 @@ class FlatCall:
     kwargs: dict[str, Any]
     outputs: list[TensorMeta]
     source: dict[str, str] | None = None
+    strides: list[list[int] | None] = field(default_factory=list)
 
 
 def tensor_meta(name: str, value: torch.Tensor, producer: str | None = None) -> TensorMeta:
@@ -298,7 +301,8 @@ class GraphFlattener:
             self.values[meta.name] = tensor
             outputs.append(meta)
         source = None if node is None else source_of(node)
-        self.calls.append(FlatCall(name, target, args, kwargs, outputs, source))
+        strides = [None if t.is_contiguous() else list(t.stride()) for t in tensors]
+        self.calls.append(FlatCall(name, target, args, kwargs, outputs, source, strides))
         return outputs
 
     def _unique(self, wanted: str, suffixes: list[str]) -> str:

@@ -9,7 +9,8 @@ argument takes as many entries as ``attrs["_tensor_list_sizes"]`` says (one size
 in schema order); where some of a list's entries are absent, ``attrs["_tensor_list_none_masks"]``
 holds one list of booleans per list argument, true where there is no tensor. ``attrs["_mutates"]``
 names the placeholders (buffers, weights or inputs) that an in-place node writes to, also when it
-reaches them through views.
+reaches them through views. ``attrs["_strides"]``, only in graphs that write in place, lists for
+each output its strides in elements, or None where they are row-major; without it all of them are.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ GETITEM = "<built-in function getitem>"
 TENSOR_LIST_SIZES = "_tensor_list_sizes"
 TENSOR_LIST_NONE_MASKS = "_tensor_list_none_masks"
 MUTATES = "_mutates"
-INTERNAL_ATTRS = frozenset({TENSOR_LIST_SIZES, TENSOR_LIST_NONE_MASKS, MUTATES})
+STRIDES = "_strides"
+INTERNAL_ATTRS = frozenset({TENSOR_LIST_SIZES, TENSOR_LIST_NONE_MASKS, MUTATES, STRIDES})
 
 
 @dataclass(slots=True)

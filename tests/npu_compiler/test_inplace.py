@@ -10,7 +10,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from tests.npu_compiler.harness import Function, check, images
+import npu_compiler
+from npu_compiler.errors import ConstraintError, IRError
+from npu_runtime import CpuBackend, DAGExecutor
+from tests.npu_compiler.harness import Function, check, images, ir_of
 
 
 def _relu_then_old_view(x: torch.Tensor) -> torch.Tensor:
@@ -198,3 +201,126 @@ def test_copy_keeps_what_it_copied() -> None:
         return [a * 1, b * 1, returned * 1, a[:, 1] * 1]
 
     check(Function(forward), images(3, 4), images(3, 4, seed=1))
+
+
+def _contiguous_of_a_transposed_result(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x.transpose(0, 1) * 2
+    z = y.contiguous()
+    z.add_(1)
+    return y + 0, z + 0
+
+
+def _reshape_of_a_transposed_result(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = torch.relu(x.transpose(0, 1))
+    z = y.reshape(-1)
+    z.add_(1)
+    return y + 0, z + 0
+
+
+def _clone_keeps_strides(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x.transpose(0, 1).clone()
+    copy, same = y.reshape(-1), y.transpose(0, 1).reshape(-1)
+    copy.add_(1)
+    same.mul_(3)
+    return y + 0, copy + 0, same + 0
+
+
+def _view_of_a_transposed_result(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = torch.relu(x.transpose(0, 1))
+    z = y.transpose(0, 1).view(-1)
+    z[2:7].add_(1)
+    y.mul_(2)
+    z[5:].sub_(4)
+    return y + 0, z + 0
+
+
+def _contiguous_of_a_contiguous_result(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x.transpose(0, 1) * 2
+    z = y.transpose(0, 1).contiguous()
+    z.add_(1)
+    return y + 0, z + 0
+
+
+def _to_with_copy(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    y = x * 2
+    z, same = y.to(torch.float32, copy=True), y.to(torch.float32)
+    z.add_(1)
+    same.mul_(3)
+    return y + 0, z + 0
+
+
+STRIDED: list[Callable[..., object]] = [
+    _contiguous_of_a_transposed_result,
+    _reshape_of_a_transposed_result,
+    _clone_keeps_strides,
+    _view_of_a_transposed_result,
+    _contiguous_of_a_contiguous_result,
+    _to_with_copy,
+]
+
+
+@pytest.mark.parametrize("function", STRIDED, ids=lambda f: f.__name__.strip("_"))
+@pytest.mark.parametrize("shape", [(4, 6), (4, 6, 3, 5)], ids=["2d", "4d"])
+def test_results_that_are_not_row_major(
+    function: Callable[..., object], shape: tuple[int, ...]
+) -> None:
+    """Whether contiguous and reshape give a view or a copy depends on PyTorch's strides."""
+    check(Function(function), images(*shape))
+
+
+def test_channels_last_is_a_copy() -> None:
+    def forward(x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        y = x * 2
+        z = y.contiguous(memory_format=torch.channels_last)
+        z.add_(1)
+        same = z.contiguous(memory_format=torch.channels_last)
+        same.mul_(2)
+        return y + 0, z + 0
+
+    check(Function(forward), images(2, 3, 4, 5))
+
+
+@pytest.mark.parametrize("strides", ["x", [[1]], [None, None], [[6, "1"]], [[-6, 1]]])
+def test_strides_that_make_no_sense_are_refused(strides: object) -> None:
+    ir = ir_of(Function(_contiguous_of_a_transposed_result), (images(4, 6),))
+    node = next(n for n in ir["nodes"] if "_strides" in n["attrs"])
+    node["attrs"]["_strides"] = strides
+    with pytest.raises(IRError, match="_strides must list strides or null for each of its 1"):
+        npu_compiler.compile(ir)
+
+
+def _write_to_windows(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.unfold(0, 3, 1).mul_(2)
+    return y
+
+
+def _fill_overlapping_rows(x: torch.Tensor) -> torch.Tensor:
+    y = x * 1
+    y.as_strided((4, 3), (2, 1)).fill_(2.0)
+    return y
+
+
+@pytest.mark.parametrize("function", [_write_to_windows, _fill_overlapping_rows])
+def test_a_write_to_elements_that_share_memory(
+    function: Callable[[torch.Tensor], torch.Tensor],
+) -> None:
+    """Refused with the strides, and left to the CPU by the partitioner."""
+    x = images(10)
+    ir = ir_of(Function(function), (x,))
+    with pytest.raises(ConstraintError, match=r"strides \[\d, 1\], whose elements share memory"):
+        npu_compiler.compile(ir)
+    plan = npu_compiler.partition(ir)
+    reasons = [v.reason for v in plan.fallbacks.values()]
+    assert any("whose elements share memory; write to a copy (clone())" in r for r in reasons)
+    (found,) = DAGExecutor(plan, CpuBackend()).execute({"args_0": x.numpy()}).values()
+    assert (found == function(x).numpy()).all()
+
+
+def test_windows_that_do_not_overlap_are_written_to() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        y = x * 1
+        y.unfold(0, 3, 4)[:, 1:].mul_(2)
+        return y
+
+    check(Function(forward), images(12))

@@ -11,7 +11,7 @@ from npu_compiler.graph import Node
 from npu_compiler.ops.arguments import require, same_shape
 from npu_compiler.ops.record import COPYABLE, OpRecord, plain_view
 from npu_compiler.ops.views import diagonal_of, select_of, slice_of
-from npu_compiler.view import View
+from npu_compiler.view import View, contiguous_strides
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
@@ -22,8 +22,8 @@ Place = Callable[[Node, View], View | None]
 
 
 def _lower(lowering: Lowering, node: Node, source: str, place: Place) -> None:
-    """Write into the tensor's own memory where nothing else needs it, else into a copy: a row-major
-    one where the place is strided in no other.
+    """Write into the tensor's own memory where nothing else needs it, else into a copy: one laid
+    out as PyTorch does where the place is strided in no other.
     """
     base = node.tensor("self")
     part = lowering.read(node.tensor(source))
@@ -34,7 +34,7 @@ def _lower(lowering: Lowering, node: Node, source: str, place: Place) -> None:
         out = lowering.define(node.output, image=lowering.is_image(base))
         into = place(node, out)
         if into is None:
-            rows = lowering.temporary(f"{node.name}.rows", view.shape, view.dtype)
+            rows = _as_torch_lays_it(lowering, node, view)
             lowering.copy(view, rows, node, name=f"{node.name}.copy")
             into = place(node, rows)
             require(into is not None, "its place is not a view of contiguous memory")
@@ -45,6 +45,15 @@ def _lower(lowering: Lowering, node: Node, source: str, place: Place) -> None:
     # Padding that the place shares is zero already.
     plain = View(into.storage, into.shape, into.strides, into.offset)
     lowering.copy(part, plain, node, name=node.name)
+
+
+def _as_torch_lays_it(lowering: Lowering, node: Node, view: View) -> View:
+    """Memory of the shape of ``view``, its dimensions in the order that they have in PyTorch."""
+    strides = node.args.get("strides") or contiguous_strides(view.shape)
+    order = sorted(range(len(view.shape)), key=lambda d: -strides[d])
+    shape = [view.shape[d] for d in order]
+    memory = lowering.temporary(f"{node.name}.rows", shape, view.dtype)
+    return memory.permute([order.index(d) for d in range(len(order))])
 
 
 def _chain(node: Node, view: View) -> View | None:
@@ -89,7 +98,7 @@ def _record(op_type: str, signature: str, place: Place) -> OpRecord:
 RECORDS = (
     OpRecord(
         SCATTER_VIEW,
-        "self:T, part:T, chain",
+        "self:T, part:T, chain, strides=None",
         lower=lambda lowering, node: _lower(lowering, node, "part", _chain),
         dtypes=COPYABLE,
     ),

@@ -20,7 +20,8 @@ from npu_compiler.ops.arguments import is_number
 LIST_SIZES = "_tensor_list_sizes"
 LIST_MASKS = "_tensor_list_none_masks"
 MUTATES = "_mutates"
-INTERNAL_ATTRS = frozenset({LIST_SIZES, LIST_MASKS, MUTATES})
+STRIDES = "_strides"
+INTERNAL_ATTRS = frozenset({LIST_SIZES, LIST_MASKS, MUTATES, STRIDES})
 MAX_LIST = 1 << 16
 REQUIRED = object()
 

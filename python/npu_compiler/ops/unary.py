@@ -7,6 +7,7 @@ from __future__ import annotations
 from math import inf, pi
 from typing import TYPE_CHECKING
 
+from npu_compiler.dtypes import LARGEST
 from npu_compiler.elementwise import to_float32
 from npu_compiler.ops.arguments import number, require
 from npu_compiler.ops.pointwise import NUMBERS, Args, Formula, pointwise, unary
@@ -30,12 +31,6 @@ _ALIASES = {
     "special_log1p": "log1p",
 }
 _ROUNDINGS = ("ceil", "floor", "trunc", "round")
-# Largest and smallest finite value of float dtypes, which nan_to_num puts for infinities.
-_LARGEST = {
-    "float32": (2 - 2.0**-23) * 2.0**127,
-    "bfloat16": (2 - 2.0**-7) * 2.0**127,
-    "float16": 65504.0,
-}
 
 
 def _rounding(op: str) -> Formula:
@@ -72,7 +67,7 @@ def _nan_to_num(b: Builder, a: Args) -> Register:
     x: Register = a["self"]
     if x.type != "f":
         return x
-    largest = _LARGEST[b.dtype]
+    largest = LARGEST[b.dtype]
     high = largest if a["posinf"] is None else a["posinf"]
     low = -largest if a["neginf"] is None else a["neginf"]
     nan = 0.0 if a["nan"] is None else a["nan"]

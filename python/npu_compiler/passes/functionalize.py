@@ -13,13 +13,8 @@ from dataclasses import dataclass, field
 
 from npu_compiler.graph import IRGraph, Node, Value
 from npu_compiler.ops import find_op, functional_name
-from npu_compiler.ops.arguments import Refusal
-from npu_compiler.ops.record import OpRecord, plain_view
 from npu_compiler.ops.scatter import SCATTER_VIEW
-from npu_compiler.view import View
-
-# Identities that make new memory although they change nothing.
-COPIES = frozenset({"aten.clone.default", "aten.lift_fresh_copy.default", "aten._to_copy.default"})
+from npu_compiler.torch_memory import TorchMemory
 
 
 @dataclass(slots=True)
@@ -48,19 +43,13 @@ class _Functionalizer:
         self.nodes: list[Node] = []
         self.roots: dict[Value, _Root] = {}
         self.aliases: dict[Value, _Alias] = {}
-        # Where values lie in PyTorch's memory, to tell reshapes that are views from those that
-        # copy.
-        self.torch_views: dict[Value, View] = {}
+        # Tells reshapes that are views from those that copy.
+        self.memory = TorchMemory()
 
     def root_of(self, value: Value) -> _Root:
         while value in self.aliases:
             value = self.aliases[value].parent
         return self.roots.setdefault(value, _Root(value))
-
-    def torch_view(self, value: Value) -> View:
-        if value not in self.torch_views:
-            self.torch_views[value] = plain_view(value)
-        return self.torch_views[value]
 
     def current(self, value: Value) -> Value:
         """The value that shows what ``value``'s memory holds now."""
@@ -106,31 +95,15 @@ class _Functionalizer:
                 self._write(node, originals[0], content)
                 continue
             self.nodes.append(node)
-            if record is not None and originals:
-                self._note_alias(node, record, originals[0])
+            # The operand that the node had before the current content took its place.
+            if originals and self.memory.is_view(node, originals[0]):
+                step = node if find_view(node) else None
+                for output in node.outputs:
+                    self._alias(output, originals[0], step)
         self.graph.outputs = [self.current(v) for v in self.graph.outputs]
         self.graph.nodes = self.nodes
 
-    def _note_alias(self, node: Node, record: OpRecord, source: Value) -> None:
-        if record.view is not None:
-            try:
-                views = record.view(node, self.torch_view(source))
-            except Refusal:
-                return
-            if views is None or [v.shape for v in views] != [o.shape for o in node.outputs]:
-                return
-            for output, view in zip(node.outputs, views, strict=True):
-                self.torch_views[output] = view
-                self._alias(output, source, node)
-            return
-        if record.identity is None or node.op_type in COPIES or not record.identity(node):
-            return
-        if node.op_type == "aten.contiguous.default" and not self.torch_view(source).is_contiguous:
-            return
-        self.torch_views[node.output] = self.torch_view(source)
-        self._alias(node.output, source, node)
-
-    def _alias(self, output: Value, source: Value, node: Node) -> None:
+    def _alias(self, output: Value, source: Value, node: Node | None) -> None:
         version = self.root_of(source).version
         self.aliases[output] = _Alias(source, node, output.index, version)
 
@@ -148,23 +121,33 @@ class _Functionalizer:
         if not any(find_view(step) for step, _ in chain):
             root.value = result
         else:
-            root.value = self._scatter(node, root.value, result, chain[::-1])
+            root.value = self._scatter(node, at, root.value, result, chain[::-1])
         root.version += 1
         root.seen[(target, root.version)] = result
         # A node that only copies is gone: its result is always read from the target.
         known = root.version if content is None else root.version - 1
         self.aliases[node.output] = _Alias(target, None, 0, known)
-        self.torch_views[node.output] = self.torch_view(target)
+        self.memory.alias(node.output, target)
 
     def _scatter(
-        self, writer: Node, base: Value, part: Value, chain: list[tuple[Node, int]]
+        self,
+        writer: Node,
+        original: Value,
+        base: Value,
+        part: Value,
+        chain: list[tuple[Node, int]],
     ) -> Value:
         steps = [(step, index) for step, index in chain if find_view(step)]
         name = f"{writer.name}.base"
         node = Node(
             name,
             SCATTER_VIEW,
-            {"self": base, "part": part, "chain": steps},
+            {
+                "self": base,
+                "part": part,
+                "chain": steps,
+                "strides": self.memory.view(original).strides,
+            },
             source=writer.source,
             origins=writer.origins,
         )
