@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from npu_compiler.dtypes import DTYPES
+from npu_compiler.errors import NpuError
 from npu_compiler.ir_constants import read_constants
 from npu_compiler.names import aliases
 from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp, plain_dtype
@@ -78,6 +79,7 @@ class DAGExecutor:
         self._given: dict[str, Array] | None = None
         self._find_wanted()
         stateful = any(segment.stateful for segment in self._segments)
+        self._whole = self._only_segment()
         self._lock: Any = threading.Lock() if stateful else nullcontext()
 
     def _prepare(self, target: TargetConfig, progress: Progress | None) -> None:
@@ -228,6 +230,8 @@ class DAGExecutor:
                     "load_weights first"
                 )
             self.load_weights({})
+        if self._whole is not None:
+            return self._execute_whole(self._whole, inputs)
         given = self._arguments(inputs)
         values = Values(given, self._specs)
         with self._lock:
@@ -244,6 +248,30 @@ class DAGExecutor:
         return self._results(given, values)
 
     __call__ = execute
+
+    def _only_segment(self) -> NpuSegment | None:
+        """The NPU segment that is the whole model, where one is: it needs no bookkeeping."""
+        segment = self._segments[0] if len(self._steps) == 1 else None
+        if not isinstance(segment, NpuSegment) or segment.stateful:
+            return None
+        takes, makes = segment.partition.input_names, segment.partition.output_names
+        same = sorted(takes) == sorted(self._input_names) and list(makes) == self._sources
+        return segment if same and self._sources == self._output_names else None
+
+    def _execute_whole(self, segment: NpuSegment, inputs: Mapping[str, Any]) -> NamedOutputs[Array]:
+        if not isinstance(inputs, Mapping):
+            self._arguments(inputs)
+        values = pick(inputs, self._input_names, self._input_aliases, "input")
+        try:
+            arrays = segment.run_whole(dict(zip(self._input_names, values, strict=True)))
+        except ArgumentError:
+            raise
+        except NpuError:
+            with naming(segment.partition):
+                raise
+        return NamedOutputs(
+            dict(zip(self._output_names, arrays, strict=True)), self._output_aliases
+        )
 
     def _arguments(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """The inputs by name, every one checked."""

@@ -168,6 +168,16 @@ class NpuSegment(Segment):
         if self._state:
             self._keep(results[len(self._outputs) :])
 
+    def run_whole(self, inputs: Mapping[str, Any]) -> list[Array]:
+        """Run with inputs by name that the caller gave; the outputs as new arrays."""
+        arguments = {
+            spec.name: value.to_numpy() if isinstance(value, NPUBuffer) else value
+            for name, spec, _ in self._inputs
+            for value in (inputs[name],)
+        }
+        results = self._backend.execute(self._executor, arguments, self.weights)
+        return [results[spec.name].to_numpy(spec=spec) for _, spec in self._outputs]
+
     def _keep(self, results: Sequence[NPUBuffer]) -> None:
         """Take the new content of the state, laid out as the program's inputs are."""
         for spec, buffer in zip(self._state_inputs, results, strict=True):
