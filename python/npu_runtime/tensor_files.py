@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import mmap
 import os
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,6 +46,21 @@ class TensorSource(ABC):
     def get(self, name: str) -> Array:
         """The data; a read-only view of the file where that is possible."""
 
+    def read_into(self, name: str, first: int, out: Array) -> None:
+        """Copy bytes of a tensor, from byte ``first`` on, as many as ``out`` (uint8) holds.
+        Several threads may read at once. Raises FileError.
+        """
+        data = np.ascontiguousarray(self.get(name)).reshape(-1).view(np.uint8)
+        np.copyto(out, data[first : first + out.size])
+
+    @abstractmethod
+    def expect(self, name: str) -> None:
+        """Say that the data of ``get`` is about to be read as a whole."""
+
+    @abstractmethod
+    def release(self, name: str) -> None:
+        """Say that the data of ``get`` has been copied: the file's pages need not stay mapped."""
+
 
 class ArraySource(TensorSource):
     """A dict of arrays, such as a state_dict."""
@@ -63,6 +80,12 @@ class ArraySource(TensorSource):
     def get(self, name: str) -> Array:
         return self._arrays[name]
 
+    def expect(self, name: str) -> None:
+        """An array is in memory already."""
+
+    def release(self, name: str) -> None:
+        """An array is the caller's."""
+
 
 class SafetensorsSource(TensorSource):
     """One mapped ``.safetensors`` file; the safetensors library checks its header."""
@@ -71,9 +94,13 @@ class SafetensorsSource(TensorSource):
         self.label = str(path)
         self._tensors: dict[str, tuple[tuple[int, ...], str, int]] = {}
         try:
-            with safe_open(path, framework="np") as file, path.open("rb") as raw:
+            with safe_open(path, framework="np") as file:
+                self._file = os.open(path, os.O_RDONLY)
+                weakref.finalize(self, os.close, self._file)
+                self._map = mmap.mmap(self._file, 0, access=mmap.ACCESS_READ)
+                self._bytes: Array = np.frombuffer(self._map, np.uint8)
                 # The library has checked that tensors lie one behind another, without holes.
-                at = 8 + int.from_bytes(raw.read(8), "little")
+                at = 8 + int.from_bytes(self._map[:8], "little")
                 for name in file.offset_keys():
                     piece = file.get_slice(name)
                     dtype = piece.get_dtype()
@@ -83,7 +110,6 @@ class SafetensorsSource(TensorSource):
                     own = _SAFETENSORS_DTYPES[dtype]
                     self._tensors[name] = (shape, own, at)
                     at += math.prod(shape) * DTYPES[own].size
-            self._bytes = np.memmap(path, np.uint8, mode="r")
         except SafetensorError as error:
             raise FileError(
                 f"{path}: not a safetensors file, or a damaged one ({error}); "
@@ -105,6 +131,37 @@ class SafetensorsSource(TensorSource):
         shape, dtype, at = self._tensors[name]
         return np.ndarray(shape, numpy_dtype(dtype), self._bytes, at)
 
+    def read_into(self, name: str, first: int, out: Array) -> None:
+        at = self._tensors[name][2] + first
+        done = 0
+        while done < out.size:
+            try:
+                count = os.preadv(self._file, [out.data[done:]], at + done)
+            except OSError as error:
+                raise FileError(
+                    f"{self.label}: cannot be read: {error.strerror or error}"
+                ) from error
+            if count == 0:
+                raise FileError(
+                    f"{self.label}: tensor {name!r} ends at byte {at + done}, "
+                    f"{out.size - done} bytes are missing: the file was changed while it was read"
+                )
+            done += count
+
+    def expect(self, name: str) -> None:
+        self._advise(name, "MADV_WILLNEED")
+
+    def release(self, name: str) -> None:
+        self._advise(name, "MADV_DONTNEED")
+
+    def _advise(self, name: str, advice: str) -> None:
+        """Tell the system about the whole pages of a tensor, where it can be told."""
+        shape, dtype, at = self._tensors[name]
+        first = -(-at // mmap.PAGESIZE) * mmap.PAGESIZE
+        last = (at + math.prod(shape) * DTYPES[dtype].size) // mmap.PAGESIZE * mmap.PAGESIZE
+        if first < last and hasattr(mmap, advice):
+            self._map.madvise(getattr(mmap, advice), first, last - first)
+
 
 class ShardedSource(TensorSource):
     """Several safetensors files and the index that says which tensor is where."""
@@ -122,8 +179,9 @@ class ShardedSource(TensorSource):
             raise FileError(f"{index}: not an index of safetensors shards ({error!r})") from error
         shards = {shard: self._open(index.parent, shard) for shard in sorted(set(places.values()))}
         self._shards = {}
+        held = {shard: frozenset(source.names()) for shard, source in shards.items()}
         for name, shard in places.items():
-            if name not in set(shards[shard].names()):
+            if name not in held[shard]:
                 raise FileError(f"{index}: tensor {name!r} is not in {shard}, where it should be")
             self._shards[name] = shards[shard]
 
@@ -142,6 +200,15 @@ class ShardedSource(TensorSource):
 
     def get(self, name: str) -> Array:
         return self._shards[name].get(name)
+
+    def read_into(self, name: str, first: int, out: Array) -> None:
+        self._shards[name].read_into(name, first, out)
+
+    def expect(self, name: str) -> None:
+        self._shards[name].expect(name)
+
+    def release(self, name: str) -> None:
+        self._shards[name].release(name)
 
 
 def open_tensors(source: str | os.PathLike[str] | Mapping[str, Any]) -> TensorSource:

@@ -10,7 +10,7 @@ import numpy as np
 
 from npu_compiler.dtypes import FLOATING
 from npu_compiler.errors import RecipeError
-from npu_compiler.program.recipes import recipe_sources, run_recipe
+from npu_compiler.program.recipes import Recipe, recipe_sources, run_recipe
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.convert import Array
 from npu_runtime.errors import InternalError, WeightError
@@ -18,6 +18,7 @@ from npu_runtime.layout import Layout
 from npu_runtime.memory import Memory
 from npu_runtime.names import listed
 from npu_runtime.tensor_files import TensorSource, open_tensors
+from npu_runtime.weight_reader import WeightReader, stored_parts
 from npu_runtime.weight_set import WeightSet
 
 if TYPE_CHECKING:
@@ -44,10 +45,11 @@ def load_weights(
 
     ``source`` is a safetensors path, a directory with ``model.safetensors.index.json`` (or that
     index), or a dict of arrays or torch tensors, by state_dict key in the model's own shapes.
-    Floating tensors may be of any floating dtype. Files are mapped and read tensor by tensor.
-    With ``strict`` (the default) a tensor that the model does not have is an error. ``progress``
-    is called with (weights done, weights in all). ``made`` collects device weights for programs
-    that share them: what is there already is not made again.
+    Floating tensors may be of any floating dtype. Files are mapped: what needs no computation stays
+    where it is or is read straight into its place. With ``strict`` (the default) a tensor that the
+    model does not have is an error. ``progress`` is called with (bytes of device weights done,
+    bytes in all). ``made`` collects device weights for programs that share them: what is there
+    already is not made again.
 
     Raises FileError for a file that is missing, damaged or not safetensors, WeightError for
     tensors that are missing, unknown or of the wrong shape or dtype; both before anything is
@@ -55,24 +57,52 @@ def load_weights(
     """
     tensors = open_tensors(source)
     check_weights(tensors, program, strict=strict)
-    buffers: dict[str, NPUBuffer] = {}
-    specs = program.weight_specs
-    for index, (spec, recipe) in enumerate(zip(specs, program.weight_recipes, strict=True)):
-        layout = Layout.of_spec(spec)
-        known = None if made is None else made.get((recipe, layout))
-        if known is None:
-            arrays = {name: tensors.get(name) for name in recipe_sources(recipe)}
-            try:
-                array = run_recipe(recipe, arrays, spec.name)
-            except RecipeError as error:
-                raise WeightError(f"{tensors.label}: {error}") from error
-            known = _upload(array, layout, device, spec.name)
-            if made is not None:
-                made[recipe, layout] = known
-        buffers[spec.name] = known
-        if progress is not None:
-            progress(index + 1, len(specs))
-    return WeightSet(buffers)
+    made = {} if made is None else made
+    wanted = {
+        spec.name: (recipe, Layout.of_spec(spec))
+        for spec, recipe in zip(program.weight_specs, program.weight_recipes, strict=True)
+    }
+    total = sum(key[1].nbytes for key in wanted.values())
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        if progress is not None and size:
+            progress(min(done, total), total)
+
+    added: Made = {}
+    with WeightReader(tensors, device, advance) as reader:
+        for name, key in wanted.items():
+            recipe, layout = key
+            if key in made or key in added:
+                advance(layout.nbytes)
+                continue
+            parts = stored_parts(recipe, layout, tensors)
+            if parts is not None:
+                added[key] = reader.weight(parts, layout)
+            else:
+                added[key] = _computed(recipe, layout, tensors, device, name)
+                advance(layout.nbytes)
+        reader.finish()
+    advance(total - done)
+    made.update(added)
+    return WeightSet({name: made[key] for name, key in wanted.items()})
+
+
+def _computed(
+    recipe: Recipe, layout: Layout, tensors: TensorSource, device: Device, name: str
+) -> NPUBuffer:
+    """A weight that its recipe computes; the tensors that it is made from are not kept."""
+    keys = recipe_sources(recipe)
+    try:
+        array = run_recipe(recipe, {key: tensors.get(key) for key in keys}, name)
+    except RecipeError as error:
+        raise WeightError(f"{tensors.label}: {error}") from error
+    buffer = _upload(array, layout, device, name)
+    for key in keys:
+        tensors.release(key)
+    return buffer
 
 
 def check_weights(tensors: TensorSource, program: CompiledProgram, *, strict: bool = True) -> None:

@@ -38,7 +38,7 @@ class Session:
     ) -> Session:
         """Load a program and its weights; with ``random``, they are drawn where no file is.
 
-        ``on_weight`` is called with (weights loaded, weights in all).
+        ``on_weight`` is called with (bytes of weights loaded, bytes in all).
         """
         loaded = CompiledProgram.load(str(program))
         if weights is None and loaded.source_tensors and not random:
