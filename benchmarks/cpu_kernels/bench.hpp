@@ -104,6 +104,7 @@ const char* onednn_version();
 void bench_conv(const Options& options, const Peak& peak, ThreadPool& pool);
 void bench_networks(const Options& options, const Peak& peak, ThreadPool& pool);
 void bench_gemm(const Options& options, const Peak& peak, ThreadPool& pool);
+void bench_linear(const Options& options, const Peak& peak, ThreadPool& pool);
 void bench_thread_pool(const Options& options, ThreadPool& pool);
 
 }  // namespace npu::cpu::bench

@@ -1,4 +1,4 @@
-// Benchmarks of the CPU kernels: bench_cpu_kernels [conv|network|gemm|pool ...] [options].
+// Benchmarks of the CPU kernels: bench_cpu_kernels [conv|network|gemm|linear|pool ...] [options].
 #include <cstdio>
 #include <cstdlib>
 #include <sstream>
@@ -9,9 +9,9 @@
 namespace {
 
 constexpr const char* kUsage =
-    "usage: bench_cpu_kernels [conv] [network] [gemm] [pool]\n"
+    "usage: bench_cpu_kernels [conv] [network] [gemm] [linear] [pool]\n"
     "  --dtype f16,bf16,f32  --batch 1,8  --rounds N  --filter TEXT  --no-peer  --json\n"
-    "Without a name, all four run. Threads: NPU_SIM_NUM_THREADS; instruction set: "
+    "Without a name, all five run. Threads: NPU_SIM_NUM_THREADS; instruction set: "
     "NPU_SIM_CPU_ISA.\n";
 
 std::vector<std::string> split(const std::string& text) {
@@ -60,14 +60,15 @@ int main(int argc, char** argv) {
         options.batches.push_back(std::max(1, std::atoi(part.c_str())));
     } else if (arg == "--dtype" && has_value && parse_dtypes(argv[i + 1], options.dtypes)) {
       ++i;
-    } else if (arg == "conv" || arg == "network" || arg == "gemm" || arg == "pool") {
+    } else if (arg == "conv" || arg == "network" || arg == "gemm" || arg == "linear" ||
+               arg == "pool") {
       names.push_back(arg);
     } else {
       std::fputs(kUsage, stderr);
       return 2;
     }
   }
-  if (names.empty()) names = {"pool", "network", "gemm", "conv"};
+  if (names.empty()) names = {"pool", "network", "gemm", "linear", "conv"};
 
   ThreadPool& pool = ThreadPool::shared();
   const bench::Peak peak = bench::measure_peak(pool);
@@ -81,6 +82,7 @@ int main(int argc, char** argv) {
     if (name == "conv") bench::bench_conv(options, peak, pool);
     if (name == "network") bench::bench_networks(options, peak, pool);
     if (name == "gemm") bench::bench_gemm(options, peak, pool);
+    if (name == "linear") bench::bench_linear(options, peak, pool);
     if (name == "pool") bench::bench_thread_pool(options, pool);
   }
   return 0;

@@ -142,4 +142,7 @@ const KernelTable& avx512_kernels();
 const KernelTable& avx512_bf16_kernels();
 const KernelTable& amx_kernels();
 
+// Replaces what AVX512_VBMI does better in a table of AVX512_BF16.
+void use_avx512_vbmi(KernelTable& table);
+
 }  // namespace npu::cpu

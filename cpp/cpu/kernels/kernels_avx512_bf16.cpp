@@ -7,7 +7,7 @@
 #include "kernel_table.hpp"
 #include "row_cursor.hpp"
 #include "simd_avx512.hpp"
-#include "simd_dots.hpp"
+#include "simd_dots_bf16.hpp"
 #include "simd_kernels.hpp"
 
 namespace npu::cpu {
@@ -111,46 +111,6 @@ void dot_rows_pairs(const void* w, std::int64_t ldw, const void* x, std::int64_t
   for (; j < rows; ++j) dot_block_pairs<1>(p + j * ldw, ldw, xh, k, out + j);
 }
 
-// Linear layers of few rows: pairs of bfloat16, 32 values at a time.
-struct PairDots {
-  using Acc = __m512;
-  using Operand = __m512bh;
-  static constexpr std::int64_t kWidth = 32;
-  static constexpr std::int64_t kXSize = 2;
-  static constexpr int kRegisters = 32;
-
-  static Acc zero() { return _mm512_setzero_ps(); }
-  static Operand x(const std::byte* p) { return as_bf16(_mm512_loadu_si512(p)); }
-  static Operand x_n(const std::byte* p, std::int64_t n) {
-    return as_bf16(_mm512_maskz_loadu_epi16((1u << n) - 1u, p));
-  }
-  static Acc multiply(Acc acc, Operand w, Operand x) { return _mm512_dpbf16_ps(acc, w, x); }
-  static float sum(Acc acc) { return _mm512_reduce_add_ps(acc); }
-};
-
-struct Bf16PairDots : PairDots {
-  static constexpr std::int64_t kWeightSize = 2;
-  static Operand weights(const std::byte* p) { return x(p); }
-  static Operand weights_n(const std::byte* p, std::int64_t n) { return x_n(p, n); }
-};
-
-// Every int8 is a bfloat16.
-struct Int8PairDots : PairDots {
-  static constexpr std::int64_t kWeightSize = 1;
-  static Operand weights(const std::byte* p) {
-    return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-  }
-  static Operand weights_n(const std::byte* p, std::int64_t n) {
-    return widen(_mm256_maskz_loadu_epi8((1u << n) - 1u, p));
-  }
-  static Operand widen(__m256i bytes) {
-    const __m512 low = _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_castsi256_si128(bytes)));
-    const __m512 high =
-        _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm256_extracti128_si256(bytes, 1)));
-    return _mm512_cvtne2ps_pbh(high, low);
-  }
-};
-
 KernelTable make_table() {
   KernelTable t = avx512_kernels();
   t.isa = Isa::avx512_bf16;
@@ -165,6 +125,7 @@ KernelTable make_table() {
   t.dot_rows[static_cast<std::size_t>(DType::bf16)] = &dot_rows_pairs;
   t.dots[static_cast<std::size_t>(DType::bf16)] = dot_kernels<Bf16PairDots>();
   t.dots_i8[static_cast<std::size_t>(DType::bf16)] = dot_kernels<Int8PairDots>();
+  if (__builtin_cpu_supports("avx512vbmi")) use_avx512_vbmi(t);
   return t;
 }
 

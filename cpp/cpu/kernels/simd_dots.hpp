@@ -1,10 +1,14 @@
 // Products of weight rows, read where they lie, with up to kMaxDotBlockRows rows of x: the inner
 // loops of linear layers of few rows. An arithmetic A says how weights and x are loaded and
 // multiplied.
+//
+// Weights stream from memory, and what matters is the order in which they are asked for. Rows one
+// by one are the sequence that hardware prefetchers know best, as long as x stays in L1. Where it
+// does not, as many rows as registers allow go by together, each far enough from the next to be a
+// stream of its own. (Two or four short rows at a time get half of the bandwidth.)
 #pragma once
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
@@ -13,21 +17,28 @@
 
 namespace npu::cpu {
 
-// Weights of storage type D, or int8, widened to float32 as they are loaded; x is float32.
+// Up to so many bytes of a row of x, weight rows are multiplied one by one.
+constexpr std::int64_t kShortRow = 8192;
+// Bytes requested ahead of use in each of several rows.
+constexpr std::int64_t kDotsAhead = 1024;
+
+// Weights of storage type D, or int8, widened to float32 as they are loaded.
 template <class V, DType D>
 struct FloatWeights {
+  static constexpr std::int64_t kSize = static_cast<std::int64_t>(dtype_size(D));
   static typename V::Reg load(const std::byte* p) { return V::template load<D>(p); }
   static typename V::Reg load_n(const std::byte* p, std::int64_t n) {
     return V::template load_n<D>(p, n);
   }
-  static constexpr std::int64_t kSize = static_cast<std::int64_t>(dtype_size(D));
 };
 template <class V>
 struct Int8Weights {
+  static constexpr std::int64_t kSize = 1;
   static typename V::Reg load(const std::byte* p) { return V::load_i8(p); }
   static typename V::Reg load_n(const std::byte* p, std::int64_t n) { return V::load_i8_n(p, n); }
-  static constexpr std::int64_t kSize = 1;
 };
+
+// Float32 arithmetic over `Registers` vectors that the instruction set has room for.
 template <class V, class Weights, int Registers>
 struct FloatDots {
   using Acc = typename V::Reg;
@@ -40,59 +51,93 @@ struct FloatDots {
   static Acc zero() { return V::zero(); }
   static Operand weights(const std::byte* p) { return Weights::load(p); }
   static Operand weights_n(const std::byte* p, std::int64_t n) { return Weights::load_n(p, n); }
+  struct Pair {
+    Operand first, second;
+  };
+  static Pair weight_pair(const std::byte* p) {
+    return {weights(p), weights(p + kWidth * kWeightSize)};
+  }
   static Operand x(const std::byte* p) { return V::template load<DType::f32>(p); }
   static Operand x_n(const std::byte* p, std::int64_t n) {
     return V::template load_n<DType::f32>(p, n);
   }
   static Acc multiply(Acc acc, Operand w, Operand x) { return V::fma(w, x, acc); }
+  static Acc add(Acc a, Acc b) { return V::add(a, b); }
   static float sum(Acc acc) { return V::sum(acc); }
 };
 
-// Bytes of a weight row requested ahead of use, and from its end on the row that follows the block:
-// hardware prefetchers stop at page ends and do not know that rows come several at a time.
-constexpr std::int64_t kDotsAhead = 1024;
+struct DotX {
+  const std::byte* base;
+  std::int64_t row_bytes;
 
+  template <class A>
+  const std::byte* at(int row, std::int64_t k) const {
+    return base + row * row_bytes + k * A::kXSize;
+  }
+};
+
+// One row; two sums for each row of x, of even and odd vectors, hide the latency of the additions.
+template <class A, int M>
+void dot_short_row(const std::byte* w, DotX x, std::int64_t k, float* sums, std::int64_t ld) {
+  typename A::Acc acc[M][2];
+#pragma GCC unroll 8
+  for (int i = 0; i < M; ++i) acc[i][0] = acc[i][1] = A::zero();
+  std::int64_t kk = 0;
+  for (; kk + 2 * A::kWidth <= k; kk += 2 * A::kWidth) {
+    const auto pair = A::weight_pair(w + kk * A::kWeightSize);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+      acc[i][0] = A::multiply(acc[i][0], pair.first, A::x(x.at<A>(i, kk)));
+      acc[i][1] = A::multiply(acc[i][1], pair.second, A::x(x.at<A>(i, kk + A::kWidth)));
+    }
+  }
+  for (; kk < k; kk += A::kWidth) {
+    const std::int64_t n = std::min(A::kWidth, k - kk);
+    const auto weights = A::weights_n(w + kk * A::kWeightSize, n);
+#pragma GCC unroll 8
+    for (int i = 0; i < M; ++i) {
+      acc[i][0] = A::multiply(acc[i][0], weights, A::x_n(x.at<A>(i, kk), n));
+    }
+  }
+#pragma GCC unroll 8
+  for (int i = 0; i < M; ++i) sums[i * ld] = A::sum(A::add(acc[i][0], acc[i][1]));
+}
+
+// Several rows at once, one sum each.
 template <class A, int Rows, int M>
-void dot_tile(const std::byte* w, std::int64_t row_bytes, const std::byte* x, std::int64_t x_bytes,
-              std::int64_t k, float* sums, std::int64_t ld) {
-  constexpr std::int64_t kStep = A::kWidth * A::kWeightSize;
+void dot_long_rows(const std::byte* w, std::int64_t row_bytes, DotX x, std::int64_t k, float* sums,
+                   std::int64_t ld) {
+  constexpr std::int64_t kStepBytes = 2 * A::kWidth * A::kWeightSize;
   typename A::Acc acc[Rows][M];
 #pragma GCC unroll 8
   for (int j = 0; j < Rows; ++j) {
 #pragma GCC unroll 8
     for (int i = 0; i < M; ++i) acc[j][i] = A::zero();
   }
-  const auto steps = [&](std::int64_t from, std::int64_t to, std::int64_t ahead) {
-    const std::byte* at = w + from * A::kWeightSize;
-    for (std::int64_t kk = from; kk < to; kk += A::kWidth, at += kStep) {
-      typename A::Operand weights[Rows];
+  std::int64_t kk = 0;
+  for (; kk + 2 * A::kWidth <= k; kk += 2 * A::kWidth) {
 #pragma GCC unroll 8
-      for (int j = 0; j < Rows; ++j) {
-        weights[j] = A::weights(at + j * row_bytes);
-        __builtin_prefetch(at + j * row_bytes + ahead);
+    for (int j = 0; j < Rows; ++j) {
+      const std::byte* at = w + j * row_bytes + kk * A::kWeightSize;
+      for (std::int64_t line = 0; line < kStepBytes; line += 64) {
+        __builtin_prefetch(at + kDotsAhead + line, 0, 2);
       }
+      const auto pair = A::weight_pair(at);
 #pragma GCC unroll 8
       for (int i = 0; i < M; ++i) {
-        const typename A::Operand xi = A::x(x + i * x_bytes + kk * A::kXSize);
-#pragma GCC unroll 8
-        for (int j = 0; j < Rows; ++j) acc[j][i] = A::multiply(acc[j][i], weights[j], xi);
+        acc[j][i] = A::multiply(acc[j][i], pair.first, A::x(x.at<A>(i, kk)));
+        acc[j][i] = A::multiply(acc[j][i], pair.second, A::x(x.at<A>(i, kk + A::kWidth)));
       }
     }
-  };
-  const std::int64_t whole = k / A::kWidth * A::kWidth;
-  const std::int64_t turn =
-      std::max<std::int64_t>(0, k - kDotsAhead / A::kWeightSize) / A::kWidth * A::kWidth;
-  steps(0, turn, kDotsAhead);
-  steps(turn, whole, kDotsAhead + (Rows - 1) * row_bytes);
-  if (whole < k) {
-    const std::int64_t rest = k - whole;
+  }
+  for (; kk < k; kk += A::kWidth) {
+    const std::int64_t n = std::min(A::kWidth, k - kk);
 #pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) {
-      const typename A::Operand xi = A::x_n(x + i * x_bytes + whole * A::kXSize, rest);
+    for (int j = 0; j < Rows; ++j) {
+      const auto weights = A::weights_n(w + j * row_bytes + kk * A::kWeightSize, n);
 #pragma GCC unroll 8
-      for (int j = 0; j < Rows; ++j) {
-        acc[j][i] = A::multiply(acc[j][i],
-                                A::weights_n(w + j * row_bytes + whole * A::kWeightSize, rest), xi);
+      for (int i = 0; i < M; ++i) {
+        acc[j][i] = A::multiply(acc[j][i], weights, A::x_n(x.at<A>(i, kk), n));
       }
     }
   }
@@ -103,24 +148,51 @@ void dot_tile(const std::byte* w, std::int64_t row_bytes, const std::byte* x, st
   }
 }
 
+// Which of the two it is depends on k alone, so that a row's sums are the same whatever M is.
 template <class A, int M>
 void dot_rows_of(const DotBlock& b, float* sums, std::int64_t ld) {
-  // Sums take three quarters of the registers at most; more than four streams gain nothing.
-  constexpr int kRows = std::clamp(A::kRegisters * 3 / 4 / M, 1, 4);
   const auto* w = static_cast<const std::byte*>(b.w);
-  const auto* x = static_cast<const std::byte*>(b.x);
+  const DotX x{static_cast<const std::byte*>(b.x), b.x_bytes};
+  if (b.k * A::kXSize <= kShortRow) {
+    for (std::int64_t j = 0; j < b.rows; ++j) {
+      dot_short_row<A, M>(w + j * b.row_bytes, x, b.k, sums + j, ld);
+    }
+    return;
+  }
+  // Sums, a vector of each row of x, one of weights and one to widen them with.
+  constexpr int kRows = std::clamp((A::kRegisters - 2 - M) / M, 1, 8);
   std::int64_t j = 0;
   for (; j + kRows <= b.rows; j += kRows) {
-    dot_tile<A, kRows, M>(w + j * b.row_bytes, b.row_bytes, x, b.x_bytes, b.k, sums + j, ld);
+    dot_long_rows<A, kRows, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
   }
   for (; j < b.rows; ++j) {
-    dot_tile<A, 1, M>(w + j * b.row_bytes, b.row_bytes, x, b.x_bytes, b.k, sums + j, ld);
+    dot_long_rows<A, 1, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
+  }
+}
+
+// More rows of x than registers hold sums for pass by in parts.
+template <class A, int M>
+void dot_rows(const DotBlock& b, float* sums, std::int64_t ld) {
+  constexpr int kMost = A::kRegisters / 4;
+  if constexpr (M <= kMost) {
+    dot_rows_of<A, M>(b, sums, ld);
+  } else {
+    // Weights of eight rows at a time, so that the second part finds them in cache.
+    for (std::int64_t j = 0; j < b.rows; j += 8) {
+      DotBlock part = b;
+      part.w = static_cast<const std::byte*>(b.w) + j * b.row_bytes;
+      part.rows = std::min<std::int64_t>(8, b.rows - j);
+      dot_rows_of<A, kMost>(part, sums + j, ld);
+      part.x = static_cast<const std::byte*>(b.x) + kMost * b.x_bytes;
+      dot_rows_of<A, M - kMost>(part, sums + kMost * ld + j, ld);
+    }
   }
 }
 
 template <class A, int... I>
 DotKernels dot_kernels(std::integer_sequence<int, I...>) {
-  return {A::kXSize, {nullptr, &dot_rows_of<A, I + 1>...}};
+  static_assert(A::kRegisters / 4 * 2 >= kMaxDotBlockRows, "two parts must do");
+  return {A::kXSize, {nullptr, &dot_rows<A, I + 1>...}};
 }
 
 template <class A>
@@ -128,7 +200,6 @@ DotKernels dot_kernels() {
   return dot_kernels<A>(std::make_integer_sequence<int, kMaxDotBlockRows>{});
 }
 
-// Registers: how many vectors the instruction set can hold.
 template <class V, int Registers>
 void fill_dots(KernelTable& t) {
   t.dots[0] = dot_kernels<FloatDots<V, FloatWeights<V, DType::f32>, Registers>>();
