@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from npu_compiler.cache import CacheEntry, CacheWarning, ProgramCache
     from npu_compiler.compiled_program import (
         BufferAllocation,
         CompiledProgram,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from npu_compiler.compiler import compile, compile_graph, compile_ir
     from npu_compiler.constraints import Violation, check_constraints
     from npu_compiler.errors import (
+        CacheError,
         CompileOptionError,
         CompilerError,
         ConstraintError,
@@ -45,6 +47,10 @@ if TYPE_CHECKING:
     from npu_compiler.target import TargetConfig
 
 _EXPORTS = {
+    "CacheEntry": "cache",
+    "CacheError": "errors",
+    "CacheWarning": "cache",
+    "ProgramCache": "cache",
     "BufferAllocation": "compiled_program",
     "CompiledProgram": "compiled_program",
     "KernelCall": "compiled_program",
@@ -86,6 +92,9 @@ _EXPORTS = {
 
 __all__ = [
     "BufferAllocation",
+    "CacheEntry",
+    "CacheError",
+    "CacheWarning",
     "CompileOptionError",
     "CompiledProgram",
     "CompilerError",
@@ -100,6 +109,7 @@ __all__ = [
     "Partition",
     "PartitionError",
     "PartitionPlan",
+    "ProgramCache",
     "ProgramEntry",
     "ProgramFormatError",
     "RecipeError",

@@ -55,6 +55,10 @@ class LinkError(CompilerError):
     """Programs cannot be entry points of one program."""
 
 
+class CacheError(CompilerError):
+    """The cache of compiled programs has no place, or no sources to tell programs apart by."""
+
+
 class ProgramFormatError(CompilerError):
     """A .npubin is damaged, of an unknown version, or breaks a rule of the format."""
 

@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
+from npu_compiler import ProgramCache
 from npu_sim.cli import app
 from npu_sim.pipeline import build_model, extract
+from tests.npu_runtime.programs import small_net
 from tests.npu_sim.conftest import Files
 
 
@@ -276,3 +278,19 @@ def test_without_torch_the_message_says_how_to_get_it(
     monkeypatch.setattr("npu_sim.extras.installed", lambda name: False)
     assert "pip install npu-sim[torch]" in failed("demo", "-o", tmp_path)
     assert "pip install npu-sim[torch]" in failed("bench", "resnet18")
+
+
+def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NPU_SIM_CACHE_DIR", str(tmp_path))
+    program = small_net().program
+    ProgramCache().get_or_compile(["small"], lambda: program)
+    data = parsed("cache", "info")
+    assert data["directory"] == str(tmp_path)
+    assert data["programs"] == 1
+    assert 0 < data["size_bytes"] < data["max_bytes"]
+    text = call("cache", "info").stdout
+    assert str(tmp_path) in text
+    removed = parsed("cache", "clear")
+    assert (removed["removed_programs"], removed["removed_bytes"]) == (1, data["size_bytes"])
+    assert parsed("cache", "info")["programs"] == 0
+    assert "0 programs" in call("cache", "clear").stdout

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from npu_sim.cli.bench import bench_command
+from npu_sim.cli.cache import cache_app
 from npu_sim.cli.common import Group
 from npu_sim.cli.compile import compile_command
 from npu_sim.cli.demo import demo_command
@@ -35,6 +36,7 @@ app.command("profile")(profile_command)
 app.command("verify")(verify_command)
 app.command("bench")(bench_command)
 app.command("demo")(demo_command)
+app.add_typer(cache_app, name="cache")
 
 
 def _print_version(wanted: bool) -> None:
