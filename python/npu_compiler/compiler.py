@@ -30,6 +30,7 @@ def compile(
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
+    weights_in_place: bool | None = None,
     optimize: bool = True,
     check: bool | None = None,
 ) -> CompiledProgram:
@@ -47,6 +48,10 @@ def compile(
         keep: names of tensors of the IR that the program returns as well, copied as soon as they
             are computed; nothing else is compiled differently. Those that fusion leaves no memory
             for are absent. ``metadata["kept"]`` maps the additional outputs to them (JSON).
+        weights_in_place: whether linear layers use their weights where they are rather than packed
+            for the processor: a language model then takes no more memory than its weights, and a
+            norm or gate becomes part of the product. By default where all linear layers have few
+            rows (one decode step), which packing would not speed up.
         optimize: fold and fuse; without it every node is a dispatch of its own, to compare with.
         check: verify the graph after every pass and the memory plan (default:
             NPU_COMPILER_CHECK=1).
@@ -64,6 +69,7 @@ def compile(
         model_dtype=model_dtype,
         donate_inputs=donate_inputs,
         keep=keep,
+        weights_in_place=weights_in_place,
         optimize=optimize,
         check=check,
     )
@@ -91,6 +97,7 @@ def compile_graph(
     model_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
+    weights_in_place: bool | None = None,
     optimize: bool = True,
     check: bool | None = None,
 ) -> CompiledProgram:
@@ -98,6 +105,7 @@ def compile_graph(
     target = target or TargetConfig()
     check = checking() if check is None else check
     _check_donated(graph, donate_inputs)
+    graph.weights_in_place = weights_in_place
     precision = choose_precision(graph, target, compute_dtype, model_dtype)
     raise_for_violations(write_violations(graph))
     run_passes(graph, CANONICALIZE, check)

@@ -19,6 +19,14 @@ if TYPE_CHECKING:
 _EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
 
+def epsilon(node: Node) -> float:
+    """What a norm adds to the variance (or mean square): its eps, or PyTorch's where it gives
+    none.
+    """
+    eps = node.args.get("eps")
+    return _EPSILON[node.tensor("input").dtype] if eps is None else float(eps)
+
+
 def _check_eps(args: Mapping[str, Any]) -> str | None:
     if args.get("eps") is not None:
         eps = number(args["eps"], "eps")
@@ -56,12 +64,8 @@ def _emit(
     parameters: tuple[View | None, View | None],
     rms: bool = False,
 ) -> None:
-    eps = node.args.get("eps")
     x, y = views
-    fields = {
-        "eps": _EPSILON[node.tensor("input").dtype] if eps is None else float(eps),
-        "rms": int(rms),
-    }
+    fields = {"eps": epsilon(node), "rms": int(rms)}
     reads = {"x": x, "w": parameters[0], "bias": parameters[1]}
     emit_rows(lowering, node, "row_norm", fields, dims, reads, {"y": y})
 
