@@ -175,7 +175,7 @@ class IRGraph:
     # Nodes that do not fit their operator's signature, and why: only where the reader was asked to
     # accept them.
     unbound: dict[str, str] = field(default_factory=dict)
-    # Whether linear layers use their weights where they are; None: where that costs no speed. See
+    # Whether linear layers use their weights where they are; None: not decided. See
     # passes/streamed_linears.py.
     weights_in_place: bool | None = None
 

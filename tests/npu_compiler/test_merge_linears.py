@@ -27,7 +27,7 @@ class Layers(nn.Module):
 
 
 def products(result: Result) -> int:
-    return result.kernels.count("gemm")
+    return result.kernels.count("gemm") + result.kernels.count("linear")
 
 
 def separate(x: torch.Tensor, *layers: nn.Module) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from npu_compiler.elementwise import to_float32
 from npu_compiler.graph import Node, Value
 from npu_compiler.kernels.activation import ACTIVATIONS
+from npu_compiler.kernels.linear import NORMS
 from npu_compiler.ops.conv import epilogue_fields
 from npu_compiler.ops.record import OpRecord
 from npu_compiler.program.recipes import RecipeStep
@@ -84,7 +85,8 @@ def _lower(lowering: Lowering, node: Node) -> None:
     fields = epilogue_fields(node)
     if args["gate"] is not None:
         fields["activation"] = ACTIVATIONS[args["gate"]]
-    fields |= {"norm": int(args["eps"] is not None), "eps": to_float32(args["eps"] or 0.0)}
+    norm = NORMS["none" if args["eps"] is None else "rms"]
+    fields |= {"norm": norm, "eps": to_float32(args["eps"] or 0.0)}
     operands = {
         "x": x,
         "scale": scale,

@@ -16,7 +16,11 @@ from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
 from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
-from npu_compiler.passes.streamed_linears import gate_linears, stream_linears
+from npu_compiler.passes.streamed_linears import (
+    choose_weights_in_place,
+    gate_linears,
+    stream_linears,
+)
 
 Pass = Callable[[IRGraph], None]
 CANONICALIZE: tuple[Pass, ...] = (
@@ -29,6 +33,7 @@ CANONICALIZE: tuple[Pass, ...] = (
 )
 OPTIMIZE: tuple[Pass, ...] = (
     fuse_patterns,
+    choose_weights_in_place,
     gate_linears,
     merge_linears,
     fuse_epilogues,

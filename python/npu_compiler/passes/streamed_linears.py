@@ -22,22 +22,18 @@ _RMS_NORM = "aten.rms_norm.default"
 FEW_ROWS = 4
 
 
-def streams_weights(graph: IRGraph) -> bool:
-    """Whether the linear layers use their weights in place: as asked for, else where all of them
-    have few rows.
+def choose_weights_in_place(graph: IRGraph) -> None:
+    """Where nobody has said whether linear layers use their weights in place: they do where all of
+    them have few rows.
     """
-    if graph.weights_in_place is not None:
-        return graph.weights_in_place
-    return all(
-        prod(node.output.shape[:-1]) <= FEW_ROWS
-        for node in graph.nodes
-        if node.op_type == _LINEAR and node.tensor("weight").is_parameter
-    )
+    if graph.weights_in_place is None:
+        rows = [prod(n.output.shape[:-1]) for n in graph.nodes if _is_plain(n)]
+        graph.weights_in_place = max(rows, default=FEW_ROWS + 1) <= FEW_ROWS
 
 
 def gate_linears(graph: IRGraph) -> None:
     """``activation(linear(x)) * linear(x)`` becomes one node."""
-    if not streams_weights(graph):
+    if not graph.weights_in_place:
         return
     users, returned = graph.users(), set(graph.outputs)
 
@@ -136,7 +132,7 @@ def stream_linears(graph: IRGraph) -> None:
     """Linear layers (merged ones, too) become nodes of kernel ``linear``, and take an RMS norm that
     only they read.
     """
-    if not streams_weights(graph):
+    if not graph.weights_in_place:
         return
     for at, node in enumerate(graph.nodes):
         if node.op_type == MERGED_LINEAR or _is_plain(node):
