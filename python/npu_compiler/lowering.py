@@ -196,26 +196,28 @@ class Lowering:
         )
         return None if same else (source, place)
 
-    def update(self, node: Node, base: Value) -> View:
-        """Where ``node`` may write a new version of ``base``, which starts as a copy of it: the
-        memory of ``base`` itself where nothing else needs it any more.
+    def update(self, node: Node, base: Value, output: Value | None = None) -> View:
+        """Where ``node`` may write ``output`` (its first result), a new version of ``base`` that
+        starts as a copy of it: the memory of ``base`` itself where nothing else needs it any more.
         """
+        output = node.output if output is None else output
         view = self.read(base)
-        if self.may_overwrite(node, base):
-            self.overwrite(node, view)
+        if self.may_overwrite(node, base, output):
+            self.overwrite(node, view, output)
             return view
-        out = self.define(node.output, image=self.is_image(base))
+        out = self.define(output, image=self.is_image(base))
         self.copy(view, out, node, name=f"{'+'.join(node.origins)}.copy")
         return out
 
-    def may_overwrite(self, node: Node, base: Value) -> bool:
+    def may_overwrite(self, node: Node, base: Value, output: Value | None = None) -> bool:
         """Whether ``node`` is the last to need ``base`` and all that shares memory with it."""
         view = self.read(base)
         storage = view.storage
         donated = storage.kind == "input" and storage.name in self.donated
         if self._last_reads is None or not (donated or storage.kind == "arena"):
             return False
-        if node.output in self._output_slots and not donated:
+        output = node.output if output is None else output
+        if output in self._output_slots and not donated:
             return False
         if any(n > 1 and s == 0 for n, s in zip(view.shape, view.strides, strict=True)):
             return False
@@ -227,12 +229,14 @@ class Lowering:
             for value, read in last.items()
         )
 
-    def overwrite(self, node: Node, view: View) -> None:
-        """Say that ``node``'s result lies where ``view`` shows, which it writes in place."""
+    def overwrite(self, node: Node, view: View, output: Value | None = None) -> None:
+        """Say that ``node``'s result (``output``, by default its first) lies where ``view`` shows,
+        which it writes in place.
+        """
         stale = [key for key in self._copies if key[0].storage is view.storage]
         for key in stale:
             del self._copies[key]
-        self.alias(node.output, view)
+        self.alias(node.output if output is None else output, view)
 
     def _define_output(self, slot: int, value: Value) -> Storage:
         layout = activation_layout(value.shape, self.target)
@@ -478,7 +482,13 @@ class Lowering:
         names = [v.name for v in self.graph.inputs]
         donor = names.index(storage.name)
         whole = storage.view()
-        same = (view.shape, view.strides, view.offset) == (whole.shape, whole.strides, whole.offset)
+        # A stride along a dimension of one element says nothing.
+        strides = zip(view.shape, view.strides, whole.strides, strict=False)
+        same = (
+            view.shape == whole.shape
+            and view.offset == whole.offset
+            and all(n == 1 or own == other for n, own, other in strides)
+        )
         if not same or value.dtype != storage.ir_dtype or donor in self.donors.values():
             return False
         layout = Layout(storage.layout, storage.alloc_shape, storage.strides)

@@ -1,5 +1,6 @@
-"""Attention written out: softmax(q keys * scale + mask) v, with any head size and length. The
-attention kernel never stores the matrix of scores.
+"""Attention written out: softmax(q keys * scale + mask) v, with any head size and length, perhaps
+with a soft cap (Gemma 2): softmax(c tanh(q keys * scale / c) + mask) v. The attention kernel never
+stores the matrix of scores.
 """
 
 from __future__ import annotations
@@ -29,7 +30,20 @@ _SCALED = Either(
         _PRODUCT,
     )
 )
-_SCORES = Either((add(_SCALED, Capture("mask")), _SCALED))
+_TANH = Op(
+    "aten.tanh.default",
+    self=Cast(
+        Either(
+            (
+                Op(DIV, self=_SCALED, other=Number("limit")),
+                Op(MUL, commutes=True, self=_SCALED, other=Number("inverse")),
+            )
+        )
+    ),
+)
+_CAPPED = Op(MUL, commutes=True, self=_TANH, other=Number("softcap"))
+_LIMITED = Either((_CAPPED, _SCALED))
+_SCORES = Either((add(Cast(_LIMITED), Capture("mask")), _LIMITED))
 _WEIGHTS = Cast(Op(SOFTMAX, self=Cast(_SCORES), dim=Capture("dim")))
 
 
@@ -42,6 +56,12 @@ def _rewrite(match: Match, out: Value) -> Replacement | None:
     divisor = match.captures.get("divisor", 1)
     if divisor == 0:
         return None
+    softcap = match.captures.get("softcap", 0.0)
+    limit = match.captures.get("limit", softcap)
+    if match.captures.get("inverse", 0.0):
+        limit = 1 / match.captures["inverse"]
+    if softcap < 0 or abs(limit - softcap) > 1e-6 * softcap:
+        return None
     scores = (*out.shape[:-1], keys.shape[-1])
     if mask is not None and len(mask.shape) > len(scores):
         return None
@@ -51,6 +71,7 @@ def _rewrite(match: Match, out: Value) -> Replacement | None:
         "value": match.value("value"),
         "mask": mask,
         "scale": match.captures.get("factor", 1) / divisor,
+        "softcap": softcap,
     }
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 from npu_compiler.fusions import Fusion, Replacement
 from npu_compiler.fusions.parts import ATTENTION, RESHAPE
 from npu_compiler.fusions.pattern import Capture, Either, Match, Op, Pattern
-from npu_compiler.graph import Value
+from npu_compiler.graph import Node, Value
+from npu_compiler.ops.eager_attention import EAGER_ATTENTION
 
 _ATTENTION_ARGS = ("query", "attn_mask", "dropout_p", "is_causal", "scale", "enable_gqa")
 
@@ -63,10 +64,38 @@ def _rewrite(match: Match, out: Value) -> Replacement | None:
     return attention.op_type, {**args, **grouped}
 
 
+def _transposes_last(node: Node) -> bool:
+    """Whether the last two dimensions change places."""
+    rank = node.output.rank
+    return {node.args["dim0"] % rank, node.args["dim1"] % rank} == {rank - 2, rank - 1}
+
+
+def _rewrite_eager(match: Match, out: Value) -> Replacement | None:
+    attention = match.nodes[0]
+    transposed = attention.tensor("keys").producer
+    if transposed is None or not _transposes_last(transposed):
+        return None
+    keys, value = transposed.tensor("self"), attention.tensor("value")
+    if not (_is_repetition(match, "key", keys) and _is_repetition(match, "value", value)):
+        return None
+    grouped = {"keys": match.value("key"), "value": match.value("value"), "rows": True}
+    return attention.op_type, {**attention.args, **grouped}
+
+
 FUSIONS = (
     Fusion(
         "grouped_attention",
         Op(ATTENTION, key=_repeated("key"), value=_repeated("value")),
         _rewrite,
+    ),
+    Fusion(
+        "grouped_eager_attention",
+        Op(
+            EAGER_ATTENTION,
+            keys=Op("aten.transpose.int", self=_repeated("key")),
+            value=_repeated("value"),
+            rows=False,
+        ),
+        _rewrite_eager,
     ),
 )

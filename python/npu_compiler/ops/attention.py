@@ -42,7 +42,8 @@ def emit_attention(
 
     With ``positions`` (..., m) query m sees no key behind positions[..., m]; with ``window`` only
     that many keys up to there; ``softcap`` limits scores by tanh. A query that sees no key gives
-    zeros, or NaN with ``empty_is_nan``. The padding of ``out`` is zero afterwards. Copies operands whose strides cannot merge more than one batch dimension.
+    zeros, or NaN with ``empty_is_nan``. The padding of ``out`` is zero afterwards. Copies operands
+    whose strides cannot merge more than one batch dimension.
     """
     batch = out.shape[:-3] or (1,)
     heads, rows = out.shape[-3:-1] if len(out.shape) > 2 else (1, out.shape[0])
@@ -136,7 +137,8 @@ def _check_attrs(args: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _check(node: Node) -> str | None:
+def check_heads(node: Node) -> None:
+    """Refuse queries, keys, values and a result whose dtypes, sizes or heads do not fit."""
     q, k, v = (node.tensor(name) for name in ("query", "key", "value"))
     shapes = f"query {list(q.shape)}, key {list(k.shape)}, value {list(v.shape)}"
     require(
@@ -170,6 +172,11 @@ def _check(node: Node) -> str | None:
             all(_fits(x.shape[:-3], q.shape[:-3]) for x in (k, v)),
             f"batch dimensions of key and value must broadcast to the query's: {shapes}",
         )
+
+
+def _check(node: Node) -> str | None:
+    check_heads(node)
+    q, k = node.tensor("query"), node.tensor("key")
     mask = _mask(node)
     if mask is not None:
         scores = (*q.shape[:-1], k.shape[-2])

@@ -1,6 +1,7 @@
 """The internal operator that a rotary embedding written out becomes; see fusions/rotary.py.
 
-Both halves of the last dimension are computed in one elementwise dispatch with two results.
+Both halves of the last dimension are computed in one elementwise dispatch with two results. The
+tables have as many elements as what is turned, or the half where both halves are equal.
 """
 
 from __future__ import annotations
@@ -23,14 +24,18 @@ ROTARY = "npu.rotary"
 def _check(node: Node) -> str | None:
     x = node.tensor("x")
     require(x.rank >= 1 and x.shape[-1] % 2 == 0, "the last dimension must be even")
+    size = x.shape[-1]
     for name in ("cos", "sin"):
         table = node.tensor(name)
         extra = x.rank - table.rank
         require(
             extra >= 0
             and table.rank >= 1
-            and table.shape[-1] == x.shape[-1]
-            and all(n in (1, m) for n, m in zip(table.shape, x.shape[extra:], strict=True)),
+            and table.shape[-1] in (size, size // 2)
+            and all(
+                n in (1, m)
+                for n, m in zip(table.shape[:-1], x.shape[extra : x.rank - 1], strict=True)
+            ),
             f"{name} {list(table.shape)} does not broadcast to {list(x.shape)}",
         )
     same_shape(node, x.shape)
@@ -45,16 +50,18 @@ def _lower(lowering: Lowering, node: Node) -> None:
         last = len(view.shape) - 1
         return view.slice(last, 0, half), view.slice(last, half, half)
 
-    def table(value: Value) -> View:
+    def table(value: Value) -> tuple[View, View]:
         if value.is_parameter:
-            return lowering.parameter(value, (), "float32")
-        return lowering.read(value)
+            view = lowering.parameter(value, (), "float32")
+        else:
+            view = lowering.read(value)
+        return (view, view) if view.shape[-1] == half else halves(view)
 
     low, high = halves(lowering.read(x))
     builder = Builder()
     x1, x2 = builder.load(low), builder.load(high)
-    c1, c2 = (builder.load(part) for part in halves(table(node.tensor("cos"))))
-    s1, s2 = (builder.load(part) for part in halves(table(node.tensor("sin"))))
+    c1, c2 = (builder.load(part) for part in table(node.tensor("cos")))
+    s1, s2 = (builder.load(part) for part in table(node.tensor("sin")))
     out = lowering.define(node.output, image=lowering.is_image(x))
     results = (
         builder("sub_f", builder("mul_f", x1, c1), builder("mul_f", x2, s1)),

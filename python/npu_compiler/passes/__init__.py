@@ -16,6 +16,9 @@ from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
 from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
+from npu_compiler.passes.position_masks import use_positions
+from npu_compiler.passes.rotary_cache import fuse_rotary_cache
+from npu_compiler.passes.rotary_tables import halve_rotary_tables
 from npu_compiler.passes.streamed_linears import (
     choose_weights_in_place,
     gate_linears,
@@ -33,6 +36,10 @@ CANONICALIZE: tuple[Pass, ...] = (
 )
 OPTIMIZE: tuple[Pass, ...] = (
     fuse_patterns,
+    use_positions,
+    eliminate_dead_code,
+    halve_rotary_tables,
+    fuse_rotary_cache,
     choose_weights_in_place,
     gate_linears,
     merge_linears,

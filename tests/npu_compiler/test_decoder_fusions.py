@@ -1,0 +1,83 @@
+"""Decoder-only models: masks become positions, rotary tables are halved, and rotary embeddings and
+cache updates are one dispatch.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from tests.npu_compiler.decoders import Decoder, inputs_for, tiny
+from tests.npu_compiler.harness import Result, check, ir_of
+
+ROWS = 33
+FAMILIES: dict[str, dict[str, Any]] = {
+    "Qwen2": {},
+    "Qwen3": {"head_dim": 24},
+    "Llama": {"num_key_value_heads": 4},
+    "Mistral": {"sliding_window": 8},
+    "Gemma2": {"sliding_window": 8, "head_dim": 16, "query_pre_attn_scalar": 16},
+    "Gemma3": {"sliding_window": 8, "head_dim": 16, "query_pre_attn_scalar": 16},
+    "Phi3": {},
+    "Phi": {"partial_rotary_factor": 0.5},
+    "Olmo2": {},
+}
+WINDOW = {"Gemma2": 8, "Gemma3": 8}
+
+
+def decode(
+    name: str, batch: int = 1, tokens: int = 1, *, donate: bool = True, **options: Any
+) -> Result:
+    """Compile, run and check one step of a small model."""
+    model = tiny(name, **FAMILIES[name])
+    inputs = inputs_for(model, batch, tokens, ROWS, torch.float32)
+    decoder = Decoder(model, WINDOW.get(name, 0)).eval()
+    names = [tensor["name"] for tensor in ir_of(decoder, inputs)["graph_inputs"]][3:]
+    return check(decoder, *inputs, donate_inputs=names if donate else (), **options)
+
+
+def count(result: Result) -> Counter[str]:
+    return Counter(result.kernels)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_one_dispatch_between_projections_and_attention(name: str) -> None:
+    result = decode(name, devices=["cpu"])
+    kernels = count(result)
+    assert kernels["attention"] == kernels["rotary_cache"] == 2
+    assert kernels["scatter"] == 0 and result.copies == 0
+    # Between a projection (and its norm) and attention there is nothing else.
+    for at, kernel in enumerate(result.kernels):
+        if kernel == "attention":
+            assert result.kernels[at - 1] == "rotary_cache"
+            assert result.kernels[at - 2] in ("gemm", "linear", "row_norm")
+
+
+@pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (1, 5), (3, 1), (2, 4)])
+def test_dispatches_of_a_step(batch: int, tokens: int) -> None:
+    result = decode("Qwen2", batch, tokens)
+    kernels = count(result)
+    layers = 2
+    assert kernels["rotary_cache"] == kernels["attention"] == layers
+    # The tables of cosines and sines, and positions as floats where there are several; silu and
+    # the product behind it.
+    tables = kernels["elementwise"] - layers
+    assert tables <= (1 if batch * tokens == 1 else 2)
+    assert not set(kernels) & {"scatter", "softmax"} and result.copies == 0
+
+
+def test_caches_that_are_not_donated_are_copied_first() -> None:
+    result = decode("Qwen2", 1, 3, donate=False)
+    assert count(result)["rotary_cache"] == 2 and result.copies <= 8
+
+
+def test_bfloat16() -> None:
+    model = tiny("Qwen2").to(torch.bfloat16)
+    inputs = inputs_for(model, 2, 3, ROWS, torch.bfloat16)
+    result = check(Decoder(model).eval(), *inputs, compute_dtype="bfloat16")
+    assert count(result)["rotary_cache"] == 2
