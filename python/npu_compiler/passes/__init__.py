@@ -37,8 +37,8 @@ CANONICALIZE: tuple[Pass, ...] = (
 OPTIMIZE: tuple[Pass, ...] = (
     fuse_patterns,
     use_positions,
-    eliminate_dead_code,
     halve_rotary_tables,
+    eliminate_dead_code,
     fuse_rotary_cache,
     choose_weights_in_place,
     gate_linears,

@@ -1,11 +1,15 @@
 """Tables of cosines and sines for rotary embeddings: both halves of their last dimension are equal
-(cat((f, f))), so one half is computed, stored and read.
+(cat((f, f))), so one half is computed, stored and read. The angles f are a product of positions
+and frequencies, which converts the positions itself.
 """
 
 from __future__ import annotations
 
 from npu_compiler.elementwise_program import is_elementwise
+from npu_compiler.fusions.pattern import CASTS
 from npu_compiler.graph import IRGraph, Node, Value
+from npu_compiler.ops import find_op
+from npu_compiler.ops.index_checks import INDEX_DTYPES
 from npu_compiler.ops.rotary import ROTARY
 
 _CAT = "aten.cat.default"
@@ -31,8 +35,28 @@ def halve_rotary_tables(graph: IRGraph) -> None:
             value.shape = (*value.shape[:-1], half.shape[-1])
         mapping[node.output] = half
         gone.add(node)
+        if half.producer is not None:
+            _read_integers(half.producer)
     graph.nodes = [node for node in graph.nodes if node not in gone]
     graph.replace(mapping)
+
+
+def _read_integers(product: Node) -> None:
+    """Let a float32 product read integers instead of their conversion, which it does alike."""
+    if product.op_type != "aten.mul.Tensor" or product.output.dtype != "float32":
+        return
+    for name, other in (("self", "other"), ("other", "self")):
+        factor, second = product.args[name], product.args[other]
+        cast = factor.producer if isinstance(factor, Value) else None
+        if cast is None or cast.op_type not in CASTS or not isinstance(second, Value):
+            continue
+        integers = cast.tensor("self")
+        if integers.dtype not in INDEX_DTYPES or factor.dtype != second.dtype:
+            continue
+        product.args[name] = integers
+        record = find_op(product.op_type)
+        if record is None or record.reason(product) is not None:
+            product.args[name] = factor
 
 
 def _repeated(node: Node) -> Value | None:
