@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch._prims_common import is_non_overlapping_and_dense_or_false
 
@@ -208,6 +210,18 @@ def _median(s: Sampler) -> Call:
     kinds = s.dtypes(["float32", "float16", "bfloat16", "int64", "int32"])
     x = s.tensor((1, 4), kinds, kind="distinct", matches=_few)
     return [x, _sized(s, x), s.chance()], {}
+
+
+@generator("diff")
+def _diff(s: Sampler) -> Call:
+    x = s.tensor((1, 4))
+    dim = s.dim(x.rank)
+    found: list[Any] = [x, s.integer(1, 3), dim]
+    for _ in range(2):
+        shape = list(x.shape)
+        shape[dim] = s.integer(0, 3)
+        found.append(s.fresh(tuple(shape), x.dtype) if s.chance(30) else None)
+    return found, {}
 
 
 @generator("sort.default", "argsort.default", "msort")
