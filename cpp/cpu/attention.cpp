@@ -231,7 +231,7 @@ class AttentionKernel final : public HostKernel {
       const std::int64_t n = std::min(begin + at_.block_keys, range.end) - key;
       if (p_.mask_n != 0 && !load_mask(operands[kMask], r, key, n, state)) continue;
       if (at_.unpacked) {
-        score_in_place(k, r, key, n, state);
+        score_in_place(k, r, key, n, rows_ahead(v, p_.v_sn, p_.v_sd, p_.v_d, key, n), state);
       } else {
         score_panels(panels + key / gemm_.nr * at_.panel_bytes, r, n, state);
       }
@@ -241,18 +241,27 @@ class AttentionKernel final : public HostKernel {
           gather(v + key * p_.v_sn * size_, n, p_.v_d, p_.v_sn, p_.v_sd, state.gathered, row_bytes);
       loops_.weighted_rows[static_cast<std::size_t>(dtype_)](
           {state.scores, at_.score_ld, static_cast<int>(r.rows), n, values, row_bytes, p_.v_d,
-           state.factor, sums.sums, at_.sum_ld});
+           state.factor, sums.sums, at_.sum_ld,
+           rows_ahead(k, p_.k_sn, p_.k_sd, p_.q_d, key + n,
+                      at_.unpacked ? std::min(at_.block_keys, range.end - key - n) : 0)});
     }
   }
 
+  // Rows [first, first + rows) of k or v, where they are read in place.
+  RowsAhead rows_ahead(const std::byte* base, std::int64_t row_stride, std::int64_t column_stride,
+                       std::int64_t columns, std::int64_t first, std::int64_t rows) const {
+    if (column_stride != 1 || rows <= 0) return {};
+    return {base + first * row_stride * size_, row_stride * size_, columns * size_, rows};
+  }
+
   void score_in_place(const std::byte* k, const RowBlock& r, std::int64_t key, std::int64_t n,
-                      const AttentionBlock& state) const {
+                      const RowsAhead& ahead, const AttentionBlock& state) const {
     std::int64_t row_bytes = 0;
     const std::byte* keys =
         gather(k + key * p_.k_sn * size_, n, p_.q_d, p_.k_sn, p_.k_sd, state.gathered, row_bytes);
     loops_.row_products[static_cast<std::size_t>(dtype_)](
         {reinterpret_cast<const float*>(state.queries), at_.query_ld, static_cast<int>(r.rows),
-         keys, row_bytes, n, p_.q_d, state.scores, at_.score_ld});
+         keys, row_bytes, n, p_.q_d, state.scores, at_.score_ld, ahead});
   }
 
   void score_panels(const std::byte* panels, const RowBlock& r, std::int64_t n,

@@ -10,6 +10,15 @@
 
 namespace npu::cpu {
 
+// Rows that will be wanted soon and are fetched on the way: those of a cache lie too far apart for
+// the hardware to guess them. None by default.
+struct RowsAhead {
+  const std::byte* first = nullptr;
+  std::int64_t row_bytes = 0;  // from one row to the next
+  std::int64_t bytes = 0;      // of a row
+  std::int64_t rows = 0;
+};
+
 // Rows of exponentials times rows of v, added to sums that a larger maximum has scaled down:
 // sums[i][c] = sums[i][c] * factors[i] + sum over j < n of p[i * ldp + j] * v[j][c], c < columns.
 // The columns of v are contiguous, its rows `row_bytes` apart.
@@ -24,10 +33,12 @@ struct WeightedRows {
   const float* factors;
   float* sums;
   std::int64_t ld;
+  RowsAhead ahead{};
 };
 
 // scores[i * ld + j] = q[i] . k[j] for i < rows, j < n, over d contiguous elements each; q is
-// float32, `ldq` elements apart; rows of k are `row_bytes` apart.
+// float32, `ldq` elements apart; rows of k are `row_bytes` apart. The order of a score's sum does
+// not depend on i, j, rows or n.
 struct RowProducts {
   const float* q;
   std::int64_t ldq;
@@ -38,6 +49,7 @@ struct RowProducts {
   std::int64_t d;
   float* scores;
   std::int64_t ld;
+  RowsAhead ahead{};
 };
 
 struct AttentionTiles {

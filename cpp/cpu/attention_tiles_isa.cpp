@@ -68,6 +68,34 @@ float exponentials(float* s, float shift, std::int64_t n) {
       [](float a, float b) { return a + b; });
 }
 
+// Row `row` of those wanted soon, into the L2 cache.
+[[gnu::always_inline]] inline void fetch(const RowsAhead& ahead, std::int64_t row) {
+  constexpr std::int64_t kLine = 64;
+  if (row >= ahead.rows) return;
+  const std::byte* from = ahead.first + row * ahead.row_bytes;
+  for (std::int64_t i = 0; i < ahead.bytes; i += kLine) __builtin_prefetch(from + i, 0, 2);
+}
+
+// to[j] = the sum of x[j]'s elements, always in the same order.
+#if defined(__AVX512F__)
+[[gnu::always_inline]] inline void sum_each(const V::Reg (&x)[4], float* to) {
+  const auto pairs = [](V::Reg a, V::Reg b) {
+    return V::add(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+  };
+  const V::Reg ab = pairs(x[0], x[1]);
+  const V::Reg cd = pairs(x[2], x[3]);
+  const V::Reg quarters = V::add(_mm512_shuffle_ps(ab, cd, 0x44), _mm512_shuffle_ps(ab, cd, 0xee));
+  const __m256 halves =
+      _mm256_add_ps(_mm512_castps512_ps256(quarters),
+                    _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd(quarters), 1)));
+  _mm_storeu_ps(to, _mm_add_ps(_mm256_castps256_ps128(halves), _mm256_extractf128_ps(halves, 1)));
+}
+#else
+[[gnu::always_inline]] inline void sum_each(const V::Reg (&x)[4], float* to) {
+  for (int j = 0; j < 4; ++j) to[j] = V::sum(x[j]);
+}
+#endif
+
 // Rows x (Vectors * V::width) sums; the last `tail` columns alone where it is not 0 (one vector).
 template <DType D, int Rows, int Vectors, bool Tail>
 [[gnu::always_inline]] inline void weighted_tile(const WeightedRows& w, int row,
@@ -88,7 +116,9 @@ template <DType D, int Rows, int Vectors, bool Tail>
   }
   const float* p = w.p + row * w.ldp;
   const std::byte* v = w.v + column * kSize;
+  const bool fetches = row == 0 && column == 0;
   for (std::int64_t j = 0; j < w.n; ++j, v += w.row_bytes) {
+    if (fetches) fetch(w.ahead, j);
     typename V::Reg values[Vectors];
 #pragma GCC unroll 8
     for (int c = 0; c < Vectors; ++c) {
@@ -178,16 +208,33 @@ template <DType D, int Rows, int Keys>
   }
 #pragma GCC unroll 8
   for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 8
-    for (int j = 0; j < Keys; ++j) r.scores[(row + i) * r.ld + key + j] = V::sum(acc[i][j]);
+    float* to = r.scores + (row + i) * r.ld + key;
+    if constexpr (Keys == 4) {
+      sum_each(acc[i], to);
+    } else {
+      static_assert(Keys == 1);
+      const typename V::Reg same[4] = {acc[i][0], acc[i][0], acc[i][0], acc[i][0]};
+      float sums[4];
+      sum_each(same, sums);
+      *to = sums[0];
+    }
   }
 }
 
 template <DType D, int Rows>
 void product_rows(const RowProducts& r, int row) {
   std::int64_t key = 0;
-  for (; key + 4 <= r.n; key += 4) product_tile<D, Rows, 4>(r, row, key);
-  for (; key < r.n; ++key) product_tile<D, Rows, 1>(r, row, key);
+  const auto fetch_rows = [&](std::int64_t n) {
+    for (std::int64_t j = 0; row == 0 && j < n; ++j) fetch(r.ahead, key + j);
+  };
+  for (; key + 4 <= r.n; key += 4) {
+    fetch_rows(4);
+    product_tile<D, Rows, 4>(r, row, key);
+  }
+  for (; key < r.n; ++key) {
+    fetch_rows(1);
+    product_tile<D, Rows, 1>(r, row, key);
+  }
 }
 
 template <DType D, int... I>
