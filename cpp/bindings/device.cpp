@@ -128,7 +128,10 @@ nb::object run_call(const PyCall& self, bool profile) {
 
 void bind_device(nb::module_& m) {
   nb::class_<PyBinding>(m, "Binding", nb::is_weak_referenceable(),
-                        "Weights made ready for one executable. Immutable.");
+                        "Weights made ready for one executable. Immutable.")
+      .def_prop_ro(
+          "packed_bytes", [](const PyBinding& b) { return b.binding->packed_bytes(); },
+          "Memory that it takes besides that of the weights.");
 
   nb::class_<PyCall>(m, "Call", nb::is_weak_referenceable(),
                      "An entry point with its buffers, checked and resolved once.")

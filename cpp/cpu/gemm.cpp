@@ -34,10 +34,18 @@ GemmPlan make_plan(const DispatchInfo& dispatch, ThreadPool& pool) {
                   constant ? WeightMode::constant : WeightMode::activation, pool);
 }
 
+// All that the packed form of a weight depends on, for one instruction set.
+std::vector<std::int64_t> packing_of(const DispatchInfo& dispatch) {
+  const auto& p = dispatch.params_as<GemmParams>();
+  const auto dtype = static_cast<std::int64_t>(library_dtype(dispatch, kX));
+  return {dispatch.kernel.id, dtype, p.w_sb == 0 ? 1 : p.y_b, p.y_n, p.x_k, p.w_sb, p.w_sn, p.w_sk};
+}
+
 class GemmKernel final : public HostKernel {
  public:
   GemmKernel(const DispatchInfo& dispatch, const CpuContext& context)
       : plan_(make_plan(dispatch, context.pool)),
+        packing_(packing_of(dispatch)),
         clamp_lo_(dispatch.params_as<GemmParams>().clamp_lo),
         clamp_hi_(dispatch.params_as<GemmParams>().clamp_hi),
         activate_(activation_function(dispatch.params_as<GemmParams>().activation)),
@@ -54,6 +62,11 @@ class GemmKernel final : public HostKernel {
     return packed;
   }
 
+  std::vector<std::int64_t> packing() const override {
+    if (plan_.packed_weights_bytes() == 0) return {};
+    return packing_;
+  }
+
   void run(std::span<std::byte* const> operands, const PreparedWeights* weights,
            std::byte* scratch) const override {
     const void* w =
@@ -64,6 +77,7 @@ class GemmKernel final : public HostKernel {
 
  private:
   GemmPlan plan_;
+  std::vector<std::int64_t> packing_;
   float clamp_lo_, clamp_hi_;
   ActivateFn activate_;
   ScratchLayout layout_;

@@ -17,7 +17,7 @@ struct Chunk {
 
 }  // namespace
 
-PackedWeights::PackedWeights(std::size_t bytes) {
+PackedWeights::PackedWeights(std::size_t bytes) : bytes_(bytes) {
   static std::mutex mutex;
   static Chunk chunk;
   const std::size_t rounded =

@@ -16,12 +16,14 @@ class PackedWeights final : public PreparedWeights {
  public:
   // Throws Error(kOutOfMemory).
   explicit PackedWeights(std::size_t bytes);
+  std::size_t bytes() const override { return bytes_; }
   void* data() { return data_; }
   const void* data() const { return data_; }
 
  private:
   std::shared_ptr<HostBuffer> chunk_;
   std::byte* data_;
+  std::size_t bytes_;
 };
 
 // Lays out the parts of a kernel's scratch memory, each on a 64-byte boundary.

@@ -52,6 +52,8 @@ struct DispatchTime {
 class Binding {
  public:
   virtual ~Binding() = default;
+  // Memory that it takes besides that of the weights.
+  virtual std::size_t packed_bytes() const { return 0; }
 };
 
 // An entry point with all that it works on: weights, inputs and outputs are checked and resolved

@@ -7,6 +7,7 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <vector>
 
 #include "runtime/device.hpp"
 #include "runtime/kernels.hpp"
@@ -38,6 +39,7 @@ struct DispatchInfo {
 class PreparedWeights {
  public:
   virtual ~PreparedWeights() = default;
+  virtual std::size_t bytes() const = 0;
 };
 
 // One dispatch made ready. Immutable: run() may be called from several threads at once.
@@ -52,6 +54,9 @@ class HostKernel {
     static_cast<void>(operands);
     return nullptr;
   }
+  // What prepare() makes depends on this and on the operands alone: dispatches that have both in
+  // common (a layer that two entry points use) share it. Empty: it is shared with none.
+  virtual std::vector<std::int64_t> packing() const { return {}; }
   // `operands[k]` points at operand k's first element (its offset added), null where absent.
   // Allocates nothing.
   virtual void run(std::span<std::byte* const> operands, const PreparedWeights* weights,

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -137,13 +138,23 @@ void HostExecutable::load_operand(const schema::Operand& operand, Entry& entry) 
 
 std::shared_ptr<const Binding> HostExecutable::bind(std::span<const BufferPtr> weights) {
   auto binding = std::make_shared<HostBinding>(serial_, *program_, weights);
+  using Packed = std::pair<std::vector<std::int64_t>, std::vector<const std::byte*>>;
+  std::map<Packed, std::shared_ptr<const PreparedWeights>> known;
   for (const auto& entry : entries_) {
     std::vector<std::byte*> pointers = entry->pointers;  // constants
     for (const Patch& p : entry->weights) {
       pointers[p.target] = binding->weight(p.source) + p.offset;
     }
     for (const Step& step : entry->steps) {
-      binding->add_prepared(step.kernel->prepare({pointers.data() + step.first, step.count}));
+      const std::span<std::byte* const> operands(pointers.data() + step.first, step.count);
+      std::vector<std::int64_t> packing = step.kernel->packing();
+      if (packing.empty()) {
+        binding->add_prepared(step.kernel->prepare(operands));
+        continue;
+      }
+      auto& shared = known[{std::move(packing), {operands.begin(), operands.end()}}];
+      if (shared == nullptr) shared = step.kernel->prepare(operands);
+      binding->add_prepared(shared);
     }
   }
   return binding;

@@ -113,6 +113,10 @@ class BufferExporter:
 class Binding:
     """Weights made ready for one executable. Immutable."""
 
+    @property
+    def packed_bytes(self) -> int:
+        """Memory that it takes besides that of the weights."""
+
 class Call:
     """An entry point with its buffers, checked and resolved once."""
 

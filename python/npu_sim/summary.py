@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from npu_compiler.compiled_program import CompiledProgram, TensorSpec
+    from npu_compiler.compiled_program import CompiledProgram, ProgramEntry, TensorSpec
 
 
 def summarize(program: CompiledProgram) -> dict[str, Any]:
-    """Inputs, outputs, dispatches per kernel, memory (bytes) and weights."""
+    """Inputs and outputs (of the first entry point, and of each), dispatches per kernel, memory
+    (bytes) and weights.
+    """
     kernels: dict[str, dict[str, Any]] = {}
     for call in program.kernel_calls:
         row = kernels.setdefault(
@@ -23,6 +25,7 @@ def summarize(program: CompiledProgram) -> dict[str, Any]:
         "compute_dtype": program.compute_dtype,
         "inputs": [_tensor(s) for s in program.input_specs],
         "outputs": [_tensor(s) for s in program.output_specs],
+        "entry_points": [_entry(program.entry(e.name)) for e in program.entry_points],
         "num_dispatches": len(program.kernel_calls),
         "kernels": sorted(kernels.values(), key=lambda row: -row["flops"]),
         "flops": sum(call.flops for call in program.kernel_calls),
@@ -38,6 +41,16 @@ def summarize(program: CompiledProgram) -> dict[str, Any]:
 def arena_lower_bound(program: CompiledProgram) -> int:
     """Most bytes of intermediates live at once; 0 where the compiler did not say."""
     return int(program.metadata.get("arena_lower_bound", 0))
+
+
+def _entry(entry: ProgramEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "inputs": [_tensor(s) for s in entry.input_specs],
+        "outputs": [_tensor(s) for s in entry.output_specs],
+        "num_dispatches": len(entry.kernel_calls),
+        "arena_bytes": entry.arena_size,
+    }
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

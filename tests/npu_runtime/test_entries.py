@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+import npu_compiler
 from npu_compiler.compiled_program import CompiledProgram
 from npu_runtime import Device, Executor, NPUBuffer, PreparedRun, load_weights
 from npu_runtime.errors import ArgumentError, WeightError
-from tests.npu_runtime.linked import ROWS, WIDTH, inputs, linked, model, state_dict
+from tests.npu_runtime.linked import ROWS, WIDTH, compiled, inputs, linked, model, state_dict
 
 
 @pytest.fixture(params=["cpu", "reference"])
@@ -68,6 +69,18 @@ def test_executors_share_what_is_loaded_and_bound() -> None:
     assert Executor(CompiledProgram.from_bytes(program.to_bytes()), device)._loaded is not (
         first._loaded
     )
+
+
+def test_entry_points_share_packed_weights() -> None:
+    device = Device("cpu")
+
+    def packed(program: CompiledProgram) -> int:
+        weights = load_weights(state_dict(), program, device)
+        return Executor(program, device)._loaded.binding(weights).packed_bytes
+
+    small, large = compiled(24), compiled(32)
+    assert packed(small) == packed(large) > 0
+    assert packed(npu_compiler.link({"small": small, "large": large})) == packed(small)
 
 
 def test_an_unknown_entry_point_is_named() -> None:

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from npu_compiler import ProgramCache
 from npu_sim.cli import app
 from npu_sim.pipeline import build_model, extract
+from tests.npu_runtime.linked import linked
 from tests.npu_runtime.programs import small_net
 from tests.npu_sim.conftest import Files
 
@@ -113,6 +114,19 @@ def test_info(files: Files) -> None:
     text = call("info", files.program).stdout
     for word in ("SmallNet", "conv2d", "arena", "float16", "dispatches"):
         assert word in text
+
+
+def test_info_of_a_linked_program(tmp_path: Path) -> None:
+    path = tmp_path / "linked.npubin"
+    path.write_bytes(linked().to_bytes())
+    prefill, decode = parsed("info", path)["entry_points"]
+    assert (prefill["name"], decode["name"]) == ("prefill", "decode")
+    assert prefill["inputs"][0]["shape"] == [8]
+    assert decode["inputs"][0]["shape"] == [1]
+    assert decode["num_dispatches"] > 0
+    text = call("info", path).stdout
+    assert "of all 2 entry points" in text
+    assert "decode: " in text
 
 
 @pytest.mark.parametrize("device", ["cpu", "reference"])

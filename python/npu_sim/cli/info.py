@@ -17,7 +17,7 @@ from npu_sim.cli.common import (
 
 
 def info_command(program: ProgramArgument, json: JsonOption = False) -> None:
-    """Show a program's inputs, outputs, kernels, memory and weights.
+    """Show a program's entry points, inputs, outputs, kernels, memory and weights.
 
     \b
     Examples:
@@ -31,22 +31,31 @@ def info_command(program: ProgramArgument, json: JsonOption = False) -> None:
     if json:
         print_json({"path": str(program), **summary})
         return
+    entries = summary["entry_points"]
+    of_all = f" of all {len(entries)} entry points" if len(entries) > 1 else ""
     facts(
         [
             ("model", summary["model_name"]),
             ("compute dtype", summary["compute_dtype"]),
             ("dispatches", str(summary["num_dispatches"])),
-            ("operations", f"{summary['flops'] / 1e9:.2f} GFLOP per run"),
+            ("operations", f"{summary['flops'] / 1e9:.2f} GFLOP per run{of_all}"),
             ("arena", _arena(summary)),
             ("weights", f"{summary['num_weights']} ({bytes_text(summary['weight_bytes'])})"),
             ("made from", f"{summary['num_source_tensors']} tensors of the model"),
         ]
     )
-    _tensors(summary)
+    for entry in entries:
+        if of_all:
+            typer.echo("")
+            arena = bytes_text(entry["arena_bytes"])
+            typer.echo(f"{entry['name']}: {entry['num_dispatches']} dispatches, arena {arena}")
+        _tensors(entry)
     _kernels(summary["kernels"])
-    if summary["metadata"]:
+    # What linking keeps of each program is for --json.
+    shown = [(key, str(value)) for key, value in summary["metadata"].items() if key != "entries"]
+    if shown:
         typer.echo("")
-        facts([(key, str(value)) for key, value in summary["metadata"].items()])
+        facts(shown)
 
 
 def _arena(summary: dict[str, Any]) -> str:
@@ -57,12 +66,12 @@ def _arena(summary: dict[str, Any]) -> str:
     return text
 
 
-def _tensors(summary: dict[str, Any]) -> None:
+def _tensors(entry: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table("", "name", "shape", "dtype", "on the device", box=None, pad_edge=False)
     for kind in ("input", "output"):
-        for spec in summary[f"{kind}s"]:
+        for spec in entry[f"{kind}s"]:
             stored = f"{spec['storage_dtype']} {spec['alloc_shape']}, {spec['layout']}"
             table.add_row(kind, spec["name"], str(spec["shape"]), spec["dtype"], stored)
     typer.echo("")
