@@ -211,11 +211,14 @@ class ShardedSource(TensorSource):
         self._shards[name].release(name)
 
 
-def open_tensors(source: str | os.PathLike[str] | Mapping[str, Any]) -> TensorSource:
-    """The tensors of a safetensors path, a sharded directory (or its index) or a dict of arrays.
+def open_tensors(source: str | os.PathLike[str] | Mapping[str, Any] | TensorSource) -> TensorSource:
+    """The tensors of a safetensors path, a sharded directory (or its index), a dict of arrays, or
+    a source of one's own.
 
     Raises FileError for what is missing, damaged or no such file, WeightError for other types.
     """
+    if isinstance(source, TensorSource):
+        return source
     if isinstance(source, Mapping):
         return ArraySource(source)
     if not isinstance(source, (str, os.PathLike)):

@@ -33,7 +33,7 @@ Made = dict[tuple[object, Layout], NPUBuffer]
 
 
 def load_weights(
-    source: str | os.PathLike[str] | Mapping[str, Any],
+    source: str | os.PathLike[str] | Mapping[str, Any] | TensorSource,
     program: CompiledProgram,
     device: Device,
     *,
@@ -44,12 +44,12 @@ def load_weights(
     """The device weights of a program, from a state_dict in a file or in memory.
 
     ``source`` is a safetensors path, a directory with ``model.safetensors.index.json`` (or that
-    index), or a dict of arrays or torch tensors, by state_dict key in the model's own shapes.
-    Floating tensors may be of any floating dtype. Files are mapped: what needs no computation stays
-    where it is or is read straight into its place. With ``strict`` (the default) a tensor that the
-    model does not have is an error. ``progress`` is called with (bytes of device weights done,
-    bytes in all). ``made`` collects device weights for programs that share them: what is there
-    already is not made again.
+    index), a dict of arrays or torch tensors, or a TensorSource of one's own, by state_dict key in
+    the model's own shapes. Floating tensors may be of any floating dtype. Files are mapped: what
+    needs no computation stays where it is or is read straight into its place. With ``strict`` (the
+    default) a tensor that the model does not have is an error. ``progress`` is called with (bytes of
+    device weights done, bytes in all). ``made`` collects device weights for programs that share
+    them: what is there already is not made again.
 
     Raises FileError for a file that is missing, damaged or not safetensors, WeightError for
     tensors that are missing, unknown or of the wrong shape or dtype; both before anything is

@@ -1,0 +1,298 @@
+"""LLM: a language model from its directory to generated text."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal, cast, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from npu_compiler.compiled_program import CompiledProgram
+from npu_compiler.dtypes import COMPUTE
+from npu_runtime import Device, load_weights
+from npu_runtime.weight_loader import Made
+from npu_runtime.weight_set import WeightSet
+from npu_sim.errors import UsageError
+from npu_sim.llm.checkpoint import CheckpointTensors
+from npu_sim.llm.engine import Engine
+from npu_sim.llm.errors import CacheFullError, PromptError
+from npu_sim.llm.generation import Generation, Limits, Sampling, TextStream, generate
+from npu_sim.llm.model_files import DEFAULT_CACHE_LENGTH, ModelFiles
+from npu_sim.llm.programs import CHUNKS, Options, ProgramBuilder, Progress
+from npu_sim.llm.tokens import Message, Tokenizer
+
+Prompt = str | Sequence[int]
+Prompts = Prompt | Sequence[Prompt]
+
+
+class LLM:
+    """A decoder-only language model on a device, its weights and KV caches in the device's memory.
+
+    Made by ``from_pretrained``. Several streams of text may be read in turns; each has a KV cache
+    of its own.
+    """
+
+    def __init__(
+        self, files: ModelFiles, device: Device, options: Options, progress: Progress
+    ) -> None:
+        self._files = files
+        self._device = device
+        self._options = options
+        self._progress = progress
+        self._builder = ProgramBuilder(files, progress)
+        self._tokenizer = Tokenizer(files) if files.has_tokenizer else None
+        self._made: Made = {}
+        self._engines: dict[tuple[str, int], Engine] = {}
+        self._engine("generate", 1)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        device: Device | str | None = None,
+        max_cache_len: int | None = None,
+        compute_dtype: str | None = None,
+        weight_dtype: str | None = None,
+        chunks: Sequence[int] = CHUNKS,
+        progress: Progress | bool = True,
+    ) -> LLM:
+        """Load a model from a directory with config.json, safetensors and tokenizer.json.
+
+        Args:
+            device: a device or its kind; by default the fastest there is.
+            max_cache_len: tokens of prompt and generated text together; by default the model's
+                limit, 4,096 at most. Memory for the KV cache grows with it, time does not.
+            compute_dtype: "float16", "bfloat16" or "float32"; by default that of config.json.
+            weight_dtype: "int8" keeps the weights of linear layers as 8-bit integers with a scale
+                per output channel.
+            chunks: how many tokens of a prompt a step takes at once; there is a program for each.
+            progress: whether to show a progress bar on a terminal, or a function called with
+                (what, done, in all).
+
+        Raises:
+            ModelFilesError, FileError, WeightError: files are missing, damaged or do not fit.
+            UnsupportedModelError: names the part of the architecture that cannot run.
+        """
+        from npu_sim.llm.progress import shown
+
+        files = ModelFiles(path)
+        dtype = files.dtype if compute_dtype is None else compute_dtype
+        if dtype not in COMPUTE:
+            raise UsageError(f"compute_dtype {dtype!r}: choose from {', '.join(COMPUTE)}")
+        rows = min(files.max_length, DEFAULT_CACHE_LENGTH)
+        rows = rows if max_cache_len is None else max_cache_len
+        if not 1 <= rows <= files.max_length:
+            raise UsageError(
+                f"max_cache_len {rows}: 1 to {files.max_length}, the model's own limit"
+            )
+        sizes = tuple(sorted(set(chunks), reverse=True))
+        if any(size < 1 for size in sizes):
+            raise UsageError(f"chunks {list(chunks)}: numbers of tokens, 1 and more")
+        options = Options(1, rows, dtype, weight_dtype, sizes)
+        target = device if isinstance(device, Device) else Device(device)
+        with shown(progress) as report:
+            model = cls(files, target, options, report)
+        model._progress = _silent
+        return model
+
+    @property
+    def device(self) -> Device:
+        """The device that the model runs on."""
+        return self._device
+
+    @property
+    def max_cache_len(self) -> int:
+        """Tokens of prompt and generated text together."""
+        return self._options.rows
+
+    @property
+    def compute_dtype(self) -> str:
+        """What activations, the KV cache and (but for int8) the weights are stored in."""
+        return self._options.compute_dtype
+
+    @property
+    def program(self) -> CompiledProgram:
+        """The compiled program of one sequence: entry points prefill, decode and others."""
+        return self._engine("generate", 1).program
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Text to token ids and back. ModelFilesError where the directory has no tokenizer."""
+        if self._tokenizer is None:
+            self._tokenizer = Tokenizer(self._files)
+        return self._tokenizer
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        stream: Literal[True] = True,
+        reuse_cache: bool = False,
+    ) -> TextStream: ...
+
+    @overload
+    def generate(
+        self,
+        prompt: Prompts,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        *,
+        stream: Literal[False],
+        reuse_cache: bool = False,
+    ) -> Generation | list[Generation]: ...
+
+    def generate(
+        self,
+        prompt: Prompts,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: str | Sequence[str] = (),
+        stream: bool = True,
+        reuse_cache: bool = False,
+    ) -> TextStream | Generation | list[Generation]:
+        """Continue a prompt, or several at once.
+
+        Args:
+            prompt: text or token ids, or a list of such prompts, each with its own length.
+            max_new_tokens: of each text; None: as many as fit into the cache.
+            temperature: 0 takes the likeliest token; above, tokens are drawn at random.
+            top_k: draw among the ``top_k`` likeliest tokens; 0: among all.
+            top_p: of those, among the fewest that together have this share of the probability
+                (1,024 at most).
+            seed: the same one gives the same text.
+            stop: strings that end the text; they are not part of it.
+            stream: return a `TextStream` of pieces as they are made; else the finished
+                `Generation`, or a list of them for a list of prompts.
+            reuse_cache: begin with what an earlier text had in common with the prompt, as the
+                turns of a conversation have.
+
+        Raises:
+            PromptError: a prompt is empty or holds unknown token ids.
+            CacheFullError: a prompt is longer than the cache, or (while text is made) no room is
+                left for ``max_new_tokens``.
+        """
+        alone = isinstance(prompt, str) or _is_ids(prompt)
+        given = cast(Sequence[Prompt], [prompt] if alone else prompt)
+        prompts = [self._ids(p) for p in given]
+        if not prompts:
+            raise PromptError("no prompts: give a text, token ids, or a list of them")
+        if max_new_tokens is not None and max_new_tokens < 1:
+            raise UsageError(f"max_new_tokens {max_new_tokens}: 1 and more, or None")
+        sampling = Sampling(temperature, top_k, top_p, seed)
+        stops = (stop,) if isinstance(stop, str) else tuple(stop)
+        if stops and not all(stops):
+            raise UsageError("stop: an empty string would end every text")
+        if stops:
+            # Stop strings need text: say so before anything is made.
+            _ = self.tokenizer
+        limits = Limits(max_new_tokens, self._files.end_tokens(), stops)
+        engine = self._engine("generate", len(prompts))
+        pieces = generate(engine, self._tokenizer, prompts, sampling, limits, reuse_cache)
+        texts = TextStream(pieces, len(prompts))
+        if stream:
+            return texts
+        made = texts.finish()
+        return made[0] if alone else made
+
+    def chat(self, messages: Sequence[Message], **options: Any) -> TextStream:
+        """Answer a conversation: ``generate`` for the model's chat template.
+
+        ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``.
+        """
+        options.setdefault("reuse_cache", True)
+        ids = self.tokenizer.chat(messages)
+        return self.generate(ids, stream=True, **options)
+
+    def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
+        """Scores of the next token after every token: float32 (tokens, vocabulary)."""
+        return np.concatenate(list(self._logits(self._ids(token_ids))))
+
+    def perplexity(self, text: Prompt) -> float:
+        """How surprised the model is by a text: exp of the mean negative log-likelihood of its
+        tokens, but for the first.
+        """
+        ids = self._ids(text)
+        if len(ids) < 2:
+            raise PromptError("perplexity needs a text of two tokens or more")
+        total, at = 0.0, 0
+        for logits in self._logits(ids[:-1]):
+            wanted = np.array(ids[at + 1 : at + 1 + len(logits)])
+            at += len(logits)
+            largest = logits.max(axis=-1, keepdims=True)
+            shifted = (logits - largest).astype(np.float64)
+            scores = np.take_along_axis(shifted, wanted[:, None], axis=-1)[:, 0]
+            total += float(np.sum(np.log(np.exp(shifted).sum(axis=-1)) - scores))
+        return math.exp(total / (len(ids) - 1))
+
+    def _logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
+        engine = self._engine("score", 1)
+        caches = engine.take_caches()
+        try:
+            yield from engine.score(caches, ids)
+        finally:
+            engine.give_back(caches)
+
+    def _ids(self, prompt: Prompt) -> list[int]:
+        """A prompt as token ids, checked."""
+        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
+        if not ids:
+            raise PromptError("the prompt is empty: there is nothing to continue")
+        limit = self._files.vocabulary
+        wrong = [t for t in ids if not 0 <= t < limit]
+        if wrong:
+            raise PromptError(f"token id {wrong[0]} is outside the vocabulary of {limit}")
+        if len(ids) > self.max_cache_len:
+            raise CacheFullError(
+                f"the prompt has {len(ids)} tokens, the KV cache holds {self.max_cache_len}: load "
+                "the model with a larger max_cache_len, or shorten the prompt"
+            )
+        return ids
+
+    def _engine(self, kind: str, batch: int) -> Engine:
+        """The engine for so many sequences, made when it is first asked for."""
+        known = self._engines.get((kind, batch))
+        if known is None:
+            options = self._options.for_batch(batch)
+            program = self._builder.program(kind, options)
+            weights = self._weights(program)
+            known = Engine(program, self._device, weights, batch, options.rows)
+            self._engines[kind, batch] = known
+        return known
+
+    def _weights(self, program: CompiledProgram) -> WeightSet:
+        """The weights of a program; those that an earlier one has are shared."""
+        wanted = [tensor.name for tensor in program.source_tensors]
+        return load_weights(
+            CheckpointTensors(self._files.tensors, wanted),
+            program,
+            self._device,
+            strict=False,
+            progress=lambda done, total: self._progress("loading weights", done, total),
+            made=self._made,
+        )
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody looks at."""
+
+
+def _is_ids(prompt: Any) -> bool:
+    """Whether a prompt is token ids, rather than a list of prompts."""
+    return len(prompt) == 0 or all(isinstance(t, (int, np.integer)) for t in prompt)

@@ -1,0 +1,60 @@
+"""Every family: logits and greedy tokens against transformers."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from npu_sim.llm import LLM
+from tests.npu_sim.llm.families import FAMILIES, VOCABULARY, make_model, save
+
+# Crosses the windows (24), chunks and their padding.
+PROMPT = [int(t) for t in np.random.default_rng(5).integers(2, VOCABULARY, 37)]
+STEPS = 24
+CHUNKS = (16, 4)
+
+
+def reference(model: Any, tokens: list[int], dtype: torch.dtype) -> NDArray[np.float32]:
+    """Logits of transformers, eager attention, as float32."""
+    copy = model if dtype == torch.float32 else deepcopy(model).to(dtype)
+    found: NDArray[np.float32] = copy(torch.tensor([tokens])).logits[0].float().numpy()
+    return found
+
+
+def distance(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """Root of the mean squared difference."""
+    return float(np.sqrt(np.mean((found - wanted) ** 2)))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_greedy_tokens_in_float32_are_those_of_transformers(family: str, tmp_path: Path) -> None:
+    model = make_model(family)
+    expected = model.generate(
+        torch.tensor([PROMPT]), max_new_tokens=STEPS, do_sample=False, pad_token_id=0
+    )[0, len(PROMPT) :].tolist()
+    llm = LLM.from_pretrained(save(model, tmp_path), max_cache_len=96, chunks=CHUNKS, device="cpu")
+    made = llm.generate(PROMPT, max_new_tokens=STEPS, stream=False)
+    assert made.token_ids == expected
+    tokens = PROMPT + expected
+    np.testing.assert_allclose(
+        llm.logits(tokens), reference(model, tokens, torch.float32), rtol=1e-3, atol=2e-4
+    )
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_is_as_close_to_float32_as_transformers_own(family: str, tmp_path: Path) -> None:
+    model = make_model(family)
+    # Weights that bfloat16 holds exactly: what differs is the computation.
+    model.to(torch.bfloat16).to(torch.float32)
+    folder = save(model, tmp_path, dtype="bfloat16")
+    llm = LLM.from_pretrained(folder, max_cache_len=96, chunks=CHUNKS, device="cpu")
+    assert llm.compute_dtype == "bfloat16"
+    wanted = reference(model, PROMPT, torch.float32)
+    own = distance(reference(model, PROMPT, torch.bfloat16), wanted)
+    assert distance(llm.logits(PROMPT), wanted) <= 1.2 * own
