@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from npu_runtime.convert import Array
 from npu_runtime.tensor_files import TensorSource
 from npu_sim.llm.errors import ModelFilesError
 
@@ -110,7 +110,7 @@ class CheckpointTensors(TensorSource):
         rows = sum(shape[0] for shape, _ in parts)
         return (len(experts), rows, *parts[0][0][1:]), parts[0][1]
 
-    def get(self, name: str) -> Any:
+    def get(self, name: str) -> Array:
         """The data."""
         experts = self._stacks.get(name)
         if experts is None:
@@ -118,3 +118,25 @@ class CheckpointTensors(TensorSource):
         return np.stack(
             [np.concatenate([self._source.get(part) for part in expert]) for expert in experts]
         )
+
+    def read_into(self, name: str, first: int, out: Array) -> None:
+        """Copy bytes of a tensor."""
+        if name in self._stacks:
+            super().read_into(name, first, out)
+        else:
+            self._source.read_into(name, first, out)
+
+    def expect(self, name: str) -> None:
+        """Say that a tensor is about to be read."""
+        for part in self._parts(name):
+            self._source.expect(part)
+
+    def release(self, name: str) -> None:
+        """Say that a tensor has been copied."""
+        for part in self._parts(name):
+            self._source.release(part)
+
+    def _parts(self, name: str) -> list[str]:
+        """The tensors of the checkpoint that a tensor consists of."""
+        experts = self._stacks.get(name)
+        return [name] if experts is None else [part for expert in experts for part in expert]

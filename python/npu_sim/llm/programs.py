@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from importlib import metadata
+from typing import TYPE_CHECKING
 
 import npu_compiler
+from npu_compiler.cache import ProgramCache, source_digest
 from npu_compiler.compiled_program import CompiledProgram
 from npu_sim.extras import require
 from npu_sim.llm.model_files import ModelFiles
@@ -56,8 +59,19 @@ class ProgramBuilder:
         self._extractor: Extractor | None = None
 
     def program(self, kind: str, options: Options) -> CompiledProgram:
-        """The program to "generate" or to "score" texts with."""
-        return self.generating(options) if kind == "generate" else self.scoring(options)
+        """The program to "generate" or to "score" texts with, from the cache on disk if it is there
+        (see `npu_compiler.cache.ProgramCache`).
+        """
+        made_from = {
+            **self._files.fingerprint(),
+            **asdict(options),
+            "kind": kind,
+            "versions": [_version(name) for name in ("torch", "transformers")],
+        }
+        return ProgramCache().get_or_compile(
+            [json.dumps(made_from, sort_keys=True), *map(source_digest, ("torch_ir", __package__))],
+            lambda: self.generating(options) if kind == "generate" else self.scoring(options),
+        )
 
     def generating(self, options: Options) -> CompiledProgram:
         """Entry points ``prefill`` (and ``prefill_N``), ``decode``, ``sample``, ``sample_all``."""
@@ -101,9 +115,18 @@ class ProgramBuilder:
         shape = StepShape(options.batch, tokens, options.rows + 1, every_row)
         ir = self._ready(options).step(shape)
         caches = [t.name for t in ir.graph_inputs if t.name.startswith("caches_")]
-        return npu_compiler.compile(ir, compute_dtype=options.compute_dtype, donate_inputs=caches)
+        return npu_compiler.compile(
+            ir,
+            compute_dtype=options.compute_dtype,
+            donate_inputs=caches,
+            # The steps share their weights, which packing would copy.
+            weights_in_place=True,
+        )
 
 
-def fingerprint(files: ModelFiles, options: Options, kind: str) -> dict[str, Any]:
-    """All that a program depends on besides the compiler, as JSON."""
-    return {**files.fingerprint(), **asdict(options), "kind": kind}
+def _version(package: str) -> str:
+    """The version of a package, which is not imported; empty where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -17,7 +17,7 @@ from tests.npu_sim.llm.families import FAMILIES, VOCABULARY, make_model, save
 # Crosses the windows (24), chunks and their padding.
 PROMPT = [int(t) for t in np.random.default_rng(5).integers(2, VOCABULARY, 37)]
 STEPS = 24
-CHUNKS = (16, 4)
+CHUNKS = (16,)
 
 
 def reference(model: Any, tokens: list[int], dtype: torch.dtype) -> NDArray[np.float32]:
