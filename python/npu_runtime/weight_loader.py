@@ -47,8 +47,8 @@ def load_weights(
     index), a dict of arrays or torch tensors, or a TensorSource of one's own, by state_dict key in
     the model's own shapes. Floating tensors may be of any floating dtype. Files are mapped: what
     needs no computation stays where it is or is read straight into its place. With ``strict`` (the
-    default) a tensor that the model does not have is an error. ``progress`` is called with (bytes of
-    device weights done, bytes in all). ``made`` collects device weights for programs that share
+    default) a tensor that the model does not have is an error. ``progress`` is called with (bytes
+    of device weights done, bytes in all). ``made`` collects device weights for programs that share
     them: what is there already is not made again.
 
     Raises FileError for a file that is missing, damaged or not safetensors, WeightError for

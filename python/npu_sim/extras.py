@@ -11,6 +11,9 @@ from npu_sim.errors import MissingDependencyError
 # Library -> what to hand to pip.
 INSTALL = {
     "torch": "npu-sim[torch]",
+    "transformers": "npu-sim[llm]",
+    "tokenizers": "npu-sim[llm]",
+    "jinja2": "npu-sim[llm]",
     "onnxruntime": "npu-sim[torch,bench]",
     "onnx": "npu-sim[torch,bench]",
     "onnxscript": "npu-sim[torch,bench]",

@@ -8,11 +8,13 @@ import typer
 
 from npu_sim.cli.bench import bench_command
 from npu_sim.cli.cache import cache_app
+from npu_sim.cli.chat import chat_command
 from npu_sim.cli.common import Group
 from npu_sim.cli.compile import compile_command
 from npu_sim.cli.demo import demo_command
 from npu_sim.cli.devices import devices_command
 from npu_sim.cli.explain import explain_command
+from npu_sim.cli.generate import generate_command
 from npu_sim.cli.info import info_command
 from npu_sim.cli.profile import profile_command
 from npu_sim.cli.run import run_command
@@ -36,6 +38,8 @@ app.command("profile")(profile_command)
 app.command("verify")(verify_command)
 app.command("bench")(bench_command)
 app.command("demo")(demo_command)
+app.command("generate")(generate_command)
+app.command("chat")(chat_command)
 app.add_typer(cache_app, name="cache")
 
 
