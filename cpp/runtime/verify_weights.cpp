@@ -42,6 +42,9 @@ StepRule step_rule(schema::RecipeOp op) {
       return {false, 0b0001, 0b0001, true, false, Value::kNone};
     case schema::RecipeOp::kAppend:
       return {false, 0b0001, 0b0001, false, false, Value::kNone};
+    case schema::RecipeOp::kQuantize:
+    case schema::RecipeOp::kQuantizeScale:
+      return {false, 0, 0, false, false, Value::kNone};
     case schema::RecipeOp::kCast:
       return {false, 0, 0, false, true, Value::kNone};
   }

@@ -76,6 +76,37 @@ def test_append() -> None:
         RecipeStep("append", sources=(None,))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("shape", [(7, 33), (2, 5, 16), (3, 1), (1500, 1000), (4, 0), (0, 4)])
+def test_quantize_and_its_scales(dtype: type, shape: tuple[int, ...]) -> None:
+    w = RNG.standard_normal(shape).astype(dtype)
+    w[..., :1, :] = 0  # a row of zeros
+    values = run_recipe((LOAD, RecipeStep("quantize")), {"w": w})
+    scales = run_recipe((LOAD, RecipeStep("quantize_scale")), {"w": w})
+    assert values.dtype == np.int8 and values.shape == shape
+    assert scales.dtype == np.float32 and scales.shape == shape[:-1]
+    wide = w.astype(np.float32)
+    np.testing.assert_array_equal(scales, np.abs(wide).max(-1, initial=0) / np.float32(127))
+    with np.errstate(invalid="ignore"):
+        want = np.nan_to_num(np.rint(wide / scales[..., None]))
+    np.testing.assert_array_equal(values, want)
+    assert (np.abs(values * scales[..., None] - wide) <= 0.5001 * scales[..., None]).all()
+
+
+def test_quantize_rounds_halves_to_even_and_knows_its_limits() -> None:
+    w = np.array([[127, 0.5, 1.5, -2.5, -127], [1e-45, 0, 0, 0, -1e-45]], np.float32)
+    values = run_recipe((LOAD, RecipeStep("quantize")), {"w": w})
+    assert values[0].tolist() == [127, 0, 2, -2, -127]
+    assert values.min() >= -127 and not values[1].any()
+    for bad in (np.float32(np.nan), np.float32(np.inf)):
+        for op in ("quantize", "quantize_scale"):
+            with pytest.raises(RecipeError, match="not finite"):
+                run_recipe((LOAD, RecipeStep(op)), {"w": np.where(w == 0.5, bad, w)})
+    for wrong in (np.float32(1), np.ones((2, 2), np.int64)):
+        with pytest.raises(RecipeError, match="no rows of floats"):
+            run_recipe((LOAD, RecipeStep("quantize")), {"w": np.asarray(wrong)})
+
+
 def test_a_tensor_without_dimensions_keeps_none() -> None:
     steps = (RecipeStep("load", sources=("w",)), RecipeStep("cast", dtype="float16"))
     assert run_recipe(steps, {"w": np.float32(1.5).reshape(())}).shape == ()

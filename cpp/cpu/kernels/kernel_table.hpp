@@ -44,6 +44,15 @@ using WidenFn = void (*)(const void* src, std::int64_t n, void* dst, void* low);
 // Rounds n contiguous floats to the storage type.
 using NarrowFn = void (*)(const float* src, std::int64_t n, void* dst);
 
+// Fills a panel with `columns` weight rows of k contiguous elements of the storage type,
+// `row_bytes` apart; the rest of the panel is zero. For f16_split the elements are those of one
+// half.
+using PackRowsFn = void (*)(const void* w, std::int64_t row_bytes, int columns, std::int64_t k,
+                            std::int64_t k_padded, void* panel);
+
+// n int8 values to the storage type.
+using WidenInt8Fn = void (*)(const void* src, std::int64_t n, void* dst);
+
 struct GemmKernels {
   PanelFormat format;
   int max_rows;           // tile[1..max_rows] exist
@@ -55,6 +64,7 @@ struct GemmKernels {
   double macs_per_cycle;  // against which other costs are weighed when work is split
   WidenFn widen;
   TileFn tile[kMaxRows + 1];
+  PackRowsFn pack_rows;  // or null: pack_panel is as good
 };
 
 // What becomes of a tile of sums: + bias + residual, clamp, round to the type of y.
@@ -122,6 +132,7 @@ struct KernelTable {
   AllFiniteFn all_finite;
   WidenFn widen_f32[3];    // storage type to float32
   NarrowFn narrow_f32[3];  // and back
+  WidenInt8Fn widen_i8[3];
   DotRowsFn dot_rows[3];
   DotKernels dots[3];     // weights of the storage type
   DotKernels dots_i8[3];  // int8 weights, by the storage type of x

@@ -187,6 +187,7 @@ KernelTable make_table() {
   f16.a_planes = 2;
   f16.macs_per_cycle = 130;
   f16.widen = &split_row;
+  f16.pack_rows = bf16.pack_rows;
   return t;
 }
 

@@ -3,6 +3,7 @@
 #include "simd_avx512.hpp"
 #include "simd_dots.hpp"
 #include "simd_kernels.hpp"
+#include "simd_pack_avx512.hpp"
 #include "simd_winograd.hpp"
 
 namespace npu::cpu {
@@ -19,6 +20,9 @@ KernelTable make_table() {
   t.gemm[0] = float_gemm<Avx512Vec, PanelFormat::f32, DType::f32, kRows, kVecs>();
   t.gemm[1] = float_gemm<Avx512Vec, PanelFormat::f16, DType::f16, kRows, kVecs>();
   t.gemm[2] = float_gemm<Avx512Vec, PanelFormat::bf16, DType::bf16, kRows, kVecs>();
+  t.gemm[0].pack_rows = &pack_rows_words<4>;
+  t.gemm[1].pack_rows = &pack_rows_halves;
+  t.gemm[2].pack_rows = &pack_rows_halves;
   t.gemm_f32 = t.gemm[0];
   fill_row_kernels<Avx512Vec, DType::f32>(t);
   fill_row_kernels<Avx512Vec, DType::f16>(t);

@@ -9,6 +9,7 @@
 #include "simd_avx512.hpp"
 #include "simd_dots_bf16.hpp"
 #include "simd_kernels.hpp"
+#include "simd_pack_avx512.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -120,6 +121,7 @@ KernelTable make_table() {
   g.a_size = 2;
   g.macs_per_cycle = 32;
   g.widen = &copy_row;
+  g.pack_rows = &pack_rows_words<2>;
   fill_pair_tiles(g.tile, std::make_integer_sequence<int, kRows>{});
   t.dot_x_bf16 = true;
   t.dot_rows[static_cast<std::size_t>(DType::bf16)] = &dot_rows_pairs;

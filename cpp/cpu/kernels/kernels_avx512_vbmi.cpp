@@ -48,10 +48,27 @@ struct Int8TableDots : Int8PairDots {
   }
 };
 
+void widen_to_bf16(const void* src, std::int64_t n, void* dst) {
+  const auto* s = static_cast<const std::byte*>(src);
+  auto* d = static_cast<std::uint16_t*>(dst);
+  std::int64_t i = 0;
+  for (; i + 64 <= n; i += 64) {
+    const Int8TableDots::Pair pair = Int8TableDots::weight_pair(s + i);
+    _mm512_storeu_si512(d + i, reinterpret_cast<__m512i>(pair.first));
+    _mm512_storeu_si512(d + i + 32, reinterpret_cast<__m512i>(pair.second));
+  }
+  for (; i < n; i += 32) {
+    const std::int64_t rest = std::min<std::int64_t>(32, n - i);
+    _mm512_mask_storeu_epi16(d + i, PairDots::mask(rest),
+                             reinterpret_cast<__m512i>(Int8TableDots::weights_n(s + i, rest)));
+  }
+}
+
 }  // namespace
 
 void use_avx512_vbmi(KernelTable& table) {
   table.dots_i8[static_cast<std::size_t>(DType::bf16)] = dot_kernels<Int8TableDots>();
+  table.widen_i8[static_cast<std::size_t>(DType::bf16)] = &widen_to_bf16;
 }
 
 }  // namespace npu::cpu

@@ -14,6 +14,7 @@
 #include "linear_rows.hpp"
 #include "panel_product.hpp"
 #include "panels.hpp"
+#include "row_panels.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -52,8 +53,6 @@ class LinearPlan::Impl {
   void run_panels(const LinearArgs& args) const;
   void run_panel(const LinearArgs& args, Range rows, const std::byte* a, std::int64_t panel,
                  std::byte* scratch) const;
-  void pack(const LinearArgs& args, std::int64_t part, Range columns, std::byte* panel,
-            std::byte* spare) const;
   void finish(const LinearArgs& args, const Sums& sums, Range rows, Range columns) const;
   RowMap y_map(Range rows) const { return {rows.first * l_.y_m, rows.count, l_.y_m, 0, l_.y_n}; }
   RowMap residual_map(Range rows) const {
@@ -83,6 +82,7 @@ class LinearPlan::Impl {
   const DotKernels* dots_ = nullptr;
   std::vector<std::int64_t> bounds_;
   // Panels:
+  std::optional<RowPanels> row_panels_;
   std::int64_t k_padded_ = 0, lda_ = 0, panels_ = 0, panel_bytes_ = 0, block_rows_ = 0;
   std::int64_t row_parts_ = 1, part_rows_ = 0, spare_bytes_ = 0, sums_bytes_ = 0;
 };
@@ -149,9 +149,8 @@ void LinearPlan::Impl::plan_panels() {
   row_parts_ = std::clamp<std::int64_t>(ceil_div(block_rows_, 4 * g_.max_rows), 1, wanted);
   part_rows_ = ceil_div(block_rows_, row_parts_);
 
-  if (options_.int8_weights) {
-    spare_bytes_ = round_up(g_.nr * s_.k * static_cast<std::int64_t>(dtype_size(dtype_)), 64);
-  }
+  row_panels_.emplace(t_, g_, dtype_, options_.int8_weights, s_.k);
+  spare_bytes_ = row_panels_->scratch_bytes();
   if (separate_sums()) sums_bytes_ = round_up(part_rows_ * g_.nr * 4, 64);
   worker_bytes_ = std::max(rows_->scratch_bytes(),
                            s_.parts * (panel_bytes_ + sums_bytes_) + spare_bytes_ +
@@ -219,7 +218,8 @@ void LinearPlan::Impl::run_panel(const LinearArgs& args, Range rows, const std::
   const std::int64_t start = 0;
   for (std::int64_t q = 0; q < s_.parts; ++q) {
     std::byte* packed = scratch + q * panel_bytes_;
-    pack(args, q, columns, packed, spare);
+    row_panels_->pack(weights(args, q, columns.first), l_.w_n, l_.w_k, columns.count, packed,
+                      spare);
     const PanelBlock block{{a, lda_, &start, 1, k_padded_, k_padded_},
                            1,
                            rows.count,
@@ -258,22 +258,6 @@ void LinearPlan::Impl::run_panel(const LinearArgs& args, Range rows, const std::
       block.part[static_cast<std::size_t>(q)] += i * g_.nr;
     finish(args, block, {rows.first + i, n}, columns);
   }
-}
-
-void LinearPlan::Impl::pack(const LinearArgs& args, std::int64_t part, Range columns,
-                            std::byte* panel, std::byte* spare) const {
-  WeightView view{weights(args, part, columns.first), dtype_, l_.w_n, l_.w_k};
-  if (options_.int8_weights) {
-    const auto* from = static_cast<const std::int8_t*>(view.data);
-    for (std::int64_t j = 0; j < columns.count; ++j) {
-      for (std::int64_t i = 0; i < s_.k; ++i) {
-        store_scalar(dtype_, spare, j * s_.k + i,
-                     static_cast<float>(from[j * l_.w_n + i * l_.w_k]));
-      }
-    }
-    view = {spare, dtype_, s_.k, 1};
-  }
-  pack_panel(g_, view, 0, columns.count, s_.k, k_padded_, panel);
 }
 
 // Sums to results: scales and biases, the activation or gate, residual, clamp, rounding.

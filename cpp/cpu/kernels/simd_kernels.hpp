@@ -91,6 +91,16 @@ void narrow_row(const float* src, std::int64_t n, void* dst) {
     V::template store_n<D>(d + i * kSize, V::template load_n<DType::f32>(src + i, n - i), n - i);
 }
 
+template <class V, DType D>
+void widen_int8(const void* src, std::int64_t n, void* dst) {
+  const auto* s = static_cast<const std::byte*>(src);
+  auto* d = static_cast<std::byte*>(dst);
+  constexpr auto kSize = static_cast<std::int64_t>(dtype_size(D));
+  std::int64_t i = 0;
+  for (; i + V::width <= n; i += V::width) V::template store<D>(d + i * kSize, V::load_i8(s + i));
+  if (i < n) V::template store_n<D>(d + i * kSize, V::load_i8_n(s + i, n - i), n - i);
+}
+
 // Columns of the usual panel: both vectors of a row, which are one cache line of halves.
 template <class V, DType D, DType Y, bool Residual>
 void store_line(const float* sums, std::int64_t ld, int rows, const TileStore& st) {
@@ -265,6 +275,7 @@ void fill_row_kernels(KernelTable& t) {
   t.add_tile[i] = &store_tile<V, D, DType::f32>;
   t.widen_f32[i] = &widen_row<V, D>;
   t.narrow_f32[i] = &narrow_row<V, D>;
+  t.widen_i8[i] = &widen_int8<V, D>;
   t.dot_rows[i] = &dot_rows<V, D>;
   t.depthwise[i] = &depthwise_pixel<V, D>;
   t.accumulate_max[i] = &accumulate<V, D, MaxNan>;

@@ -15,7 +15,7 @@ from math import isfinite, prod
 import numpy as np
 
 from npu_compiler.arrays import Array, cast
-from npu_compiler.dtypes import DTYPES
+from npu_compiler.dtypes import DTYPES, FLOATING
 from npu_compiler.errors import RecipeError
 from npu_compiler.program.schema import MAX_ELEMENTS, MAX_RANK, RECIPE_OPS
 
@@ -37,6 +37,8 @@ _REQUIRED = {
 }
 # Operations whose ``args`` are no shape.
 _AXES = frozenset({"slice", "flip", "weight_norm"})
+# Elements that quantisation holds in float32.
+_QUANTIZED_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,9 @@ class RecipeStep:
     ``slice`` with ``args`` (axis, start, step, count) keeps count elements of an axis; ``flip``
     reverses the axes ``args``. ``weight_norm`` gives every slice of the axis ``args`` (without one:
     the whole array) the length that ``gain`` says. ``append`` puts ``tensor`` behind along
-    dimension 0.
+    dimension 0. ``quantize`` rounds every row (the last axis) to int8 multiples, -127 to 127, of
+    its scale, max|row| / 127 in float32; ``quantize_scale`` makes the scales, float32, of the same
+    array: without the last axis. A row of zeros has scale 0.
     """
 
     op: str
@@ -149,6 +153,8 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return array.reshape(step.args)
         case "pad":
             return _pad(array, step.args)
+        case "quantize" | "quantize_scale":
+            return _quantize(array, scales_only=step.op == "quantize_scale")
         case "weight_norm":
             return _weight_norm(array, given[0], step.args)
         case "append":
@@ -198,6 +204,30 @@ def _append(array: Array, tensor: Array) -> Array:
             f"{array.dtype} {list(array.shape)}"
         )
     return np.concatenate([array, tensor])
+
+
+def _quantize(array: Array, scales_only: bool) -> Array:
+    """Some rows at a time: a weight of a language model in float32 would be a copy too large."""
+    if array.ndim == 0 or array.dtype.name not in FLOATING:
+        raise ValueError(f"{array.dtype} {list(array.shape)} has no rows of floats to quantise")
+    k = array.shape[-1]
+    rows = array.reshape(-1, k) if k else array.reshape(prod(array.shape[:-1]), 0)
+    scales = np.zeros(len(rows), np.float32)
+    values = np.zeros((0 if scales_only else len(rows), k), np.int8)
+    step = max(1, _QUANTIZED_AT_ONCE // max(k, 1))
+    for first in range(0, len(rows) if k else 0, step):
+        wide = rows[first : first + step].astype(np.float32)
+        scale = np.abs(wide).max(-1, keepdims=True) / np.float32(127)
+        if not np.isfinite(scale).all():
+            raise ValueError("values that are not finite cannot be quantised")
+        scales[first : first + step] = scale[:, 0]
+        if not scales_only:
+            np.divide(wide, scale, out=wide, where=scale > 0)
+            # Where the scale is subnormal it is coarse, and a multiple may be beyond 127.
+            np.clip(np.rint(wide, out=wide), -127, 127, out=wide)
+            values[first : first + step] = np.where(scale > 0, wide, 0)
+    result: Array = scales.reshape(array.shape[:-1]) if scales_only else values.reshape(array.shape)
+    return result
 
 
 def _pad(array: Array, shape: tuple[int, ...]) -> Array:

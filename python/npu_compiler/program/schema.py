@@ -142,6 +142,8 @@ RECIPE_OPS = {
     "flip": 10,
     "weight_norm": 11,
     "append": 12,
+    "quantize": 13,
+    "quantize_scale": 14,
 }
 
 BUFFER = Record(
