@@ -80,7 +80,11 @@ CASES: dict[str, tuple[Callable[[], Case], bool]] = {
     "EfficientNet, small": (lambda: _family("EfficientNet"), True),
     "DenseNet, small": (lambda: _family("DenseNet"), True),
     "ConvNeXt, small": (lambda: _family("ConvNeXt"), True),
+    "Swin, small": (lambda: _family("Swin"), True),
+    "GPT-2, small": (lambda: _family("GPT-2"), True),
     "Llama, small": (lambda: _family("Llama"), True),
+    "T5, small": (lambda: _family("T5"), True),
+    "Whisper, small": (lambda: _family("Whisper"), True),
     "Qwen2.5-1.5B decode": (_decode, False),
 }
 
