@@ -7,6 +7,8 @@ Run by the build: ``python tools/generate_shaders.py --out DIR`` writes
 * ``reference_shaders.inc``: the entry points and their table for the reference device;
 * ``npu_scalar_ops.h``: the scalar operations of elementwise programs as a list macro.
 
+``--metal-sources FILE`` writes the texts of the Metal device as C++ that a library carries.
+
 The texts for the front-end check with clang are made by the tests. Needs nothing but the standard
 library.
 """
@@ -61,25 +63,71 @@ def _inline(name: str, seen: set[str]) -> list[str]:
     return lines
 
 
-def shader_text(shader: str, compiler: str) -> str:
-    """A shader file for one compiler of ``COMPILERS``; all that is left to include comes with it.
+def prelude(compiler: str) -> str:
+    """What the texts of all shaders begin with: the dialect, parameter structs, scalar operations.
 
-    Raises KeyError for an unknown shader file or compiler.
+    Raises KeyError for an unknown compiler.
     """
-    suffix, entry = COMPILERS[compiler]
-    stem = Path(shader).stem
-    entries = [entry(v) for kernel in _by_shader()[shader] for v in variants(kernel)]
     return "\n".join(
         [
-            f"// {stem}{suffix}: shaders/{shader} for {compiler}. {_MARK}",
             *_inline(f"compat/{compiler}.h", set()),
             '#line 1 "npu_kernel_params.h"',
             kernel_params_header(),
             '#line 1 "npu_scalar_ops.h"',
             scalar_ops_header(),
-            *_inline(shader, set()),
-            f'#line 1 "entry points of {shader}"',
-            *entries,
+            "",
+        ]
+    )
+
+
+def shader_body(shader: str, compiler: str) -> str:
+    """A shader file and its entry points, to follow ``prelude(compiler)``.
+
+    Raises KeyError for an unknown shader file or compiler.
+    """
+    _, entry = COMPILERS[compiler]
+    entries = [entry(v) for kernel in _by_shader()[shader] for v in variants(kernel)]
+    return "\n".join([*_inline(shader, set()), f'#line 1 "entry points of {shader}"', *entries])
+
+
+def shader_text(shader: str, compiler: str) -> str:
+    """A shader file for one compiler of ``COMPILERS``; all that is left to include comes with it.
+
+    Raises KeyError for an unknown shader file or compiler.
+    """
+    suffix, _ = COMPILERS[compiler]
+    head = f"// {Path(shader).stem}{suffix}: shaders/{shader} for {compiler}. {_MARK}\n"
+    return head + prelude(compiler) + shader_body(shader, compiler)
+
+
+def metal_sources() -> str:
+    """C++ that defines cpp/metal/shader_sources.hpp."""
+    bodies = [
+        f'    {{"{shader}", R"npu_metal({shader_body(shader, "metal")})npu_metal"}},'
+        for shader in _by_shader()
+    ]
+    return "\n".join(
+        [
+            f"// The Metal device's shader texts. {_MARK}",
+            '#include "metal/shader_sources.hpp"',
+            "",
+            '#pragma GCC diagnostic ignored "-Woverlength-strings"',
+            "",
+            "namespace npu::metal {",
+            "namespace {",
+            "",
+            f'const std::string_view kPrelude = R"npu_metal({prelude("metal")})npu_metal";',
+            "const ShaderSource kSources[] = {",
+            *bodies,
+            "};",
+            "",
+            "}  // namespace",
+            "",
+            "std::string_view shader_prelude() noexcept { return kPrelude; }",
+            "std::span<const ShaderSource> shader_sources() noexcept { return kSources; }",
+            "",
+            "}  // namespace npu::metal",
+            "",
         ]
     )
 
@@ -114,9 +162,16 @@ def generate(out: Path) -> list[Path]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--out", type=Path, required=True, help="folder for the generated files")
-    for path in generate(parser.parse_args().out):
-        print(f"generated {path.name}")
+    parser.add_argument("--out", type=Path, help="folder for the generated files")
+    parser.add_argument("--metal-sources", type=Path, help="C++ file of the Metal device's texts")
+    arguments = parser.parse_args()
+    if arguments.out is None and arguments.metal_sources is None:
+        parser.error("nothing to do: give --out or --metal-sources")
+    if arguments.out is not None:
+        for path in generate(arguments.out):
+            print(f"generated {path.name}")
+    if arguments.metal_sources is not None:
+        arguments.metal_sources.write_text(metal_sources(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 
 NB_MODULE(_native, m) {
   m.doc() = "Native part of npu_runtime: programs, devices, buffers, runs.";
+  npu::register_metal_device();
   npu::register_cpu_device();
   npu::register_reference_device();
   npu::bindings::bind_errors(m);

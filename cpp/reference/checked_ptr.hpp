@@ -21,9 +21,11 @@ struct Region {
 [[noreturn]] void throw_out_of_bounds(const Region& region, std::size_t element_size,
                                       std::int64_t index);
 
-// Throws npu::Error for an index from data that is not in [0, limit) (or, where it wraps, from
-// -limit on).
-[[noreturn]] void throw_index_fault(std::int64_t index, std::uint32_t limit);
+// What a kernel calls for an index from data that is not in [0, limit) (or, where it wraps, from
+// -limit on): throws npu::Error, or does what the handler does.
+void index_fault(std::int64_t index, std::uint32_t limit);
+// For who simulates a GPU, whose kernels pass over such an index. Not while kernels run.
+void set_index_fault_handler(void (*handler)(std::int64_t index, std::uint32_t limit));
 
 template <class T>
 class CheckedPtr {

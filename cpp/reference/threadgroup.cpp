@@ -28,6 +28,12 @@ class CurrentScope {
   CurrentScope& operator=(const CurrentScope&) = delete;
 };
 
+void throw_index_fault(std::int64_t index, std::uint32_t limit) {
+  throw Error(ErrorCode::kInvalidArgument, index_fault_message(index, limit));
+}
+
+void (*index_fault_handler)(std::int64_t index, std::uint32_t limit) = &throw_index_fault;
+
 }  // namespace
 
 Threadgroup& Threadgroup::current() {
@@ -238,8 +244,10 @@ void throw_out_of_bounds(const Region& region, std::size_t element_size, std::in
                                       (region.base == nullptr ? "; the operand is absent" : ""));
 }
 
-void throw_index_fault(std::int64_t index, std::uint32_t limit) {
-  throw Error(ErrorCode::kInvalidArgument, index_fault_message(index, limit));
+void index_fault(std::int64_t index, std::uint32_t limit) { index_fault_handler(index, limit); }
+
+void set_index_fault_handler(void (*handler)(std::int64_t index, std::uint32_t limit)) {
+  index_fault_handler = handler;
 }
 
 }  // namespace npu::reference

@@ -33,7 +33,9 @@ std::vector<std::string> device_kinds() {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   std::vector<std::string> kinds;
-  for (const DeviceFactory& factory : r.factories) kinds.push_back(factory.kind);
+  for (const DeviceFactory& factory : r.factories) {
+    if (factory.present == nullptr || factory.present()) kinds.push_back(factory.kind);
+  }
   return kinds;
 }
 
@@ -44,13 +46,15 @@ std::unique_ptr<Device> make_device(std::string_view kind) {
     Registry& r = registry();
     const std::lock_guard lock(r.mutex);
     for (const DeviceFactory& factory : r.factories) {
-      known += (known.empty() ? "" : ", ") + factory.kind;
       if (factory.kind == kind) make = factory.make;
+      if (factory.present == nullptr || factory.present()) {
+        known += (known.empty() ? "" : ", ") + factory.kind;
+      }
     }
   }
   if (make == nullptr) {
     throw Error(ErrorCode::kDeviceUnavailable,
-                text("no device ", quoted(kind), " in this build, choose one of: ", known));
+                text("no device ", quoted(kind), " in this build, this machine has ", known));
   }
   return make();
 }

@@ -24,6 +24,17 @@ def available_devices() -> tuple[str, ...]:
     return preferred + tuple(kind for kind in kinds if kind not in preferred)
 
 
+def _reason(kind: str) -> str:
+    """What a device that is not there says of it; empty for a kind that does not exist."""
+    if kind not in PREFERENCE:
+        return ""
+    try:
+        _native.Device(kind)
+    except DeviceUnavailableError as error:
+        return f" ({error})"
+    return ""
+
+
 class Device:
     """A device: ``Device()`` is the fastest there is, ``Device("cpu")`` the one of that kind.
 
@@ -37,7 +48,7 @@ class Device:
         if chosen not in kinds:
             where = "" if kind else f" (from the environment variable {ENVIRONMENT_VARIABLE})"
             raise DeviceUnavailableError(
-                f"no device {chosen!r}{where}: this machine has {', '.join(kinds)}"
+                f"no device {chosen!r}{where}: this machine has {', '.join(kinds)}{_reason(chosen)}"
             )
         with _opening:
             if chosen not in _opened:

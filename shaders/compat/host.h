@@ -28,7 +28,7 @@ NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return std::sqrt(v); }
 NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return std::tanh(v); }
 
 // Called with an index from data that is out of range: an error on the host, passed over on a GPU.
-NPU_FUNC void npu_index_fault(npu_i64 index, npu_u32 limit) { throw_index_fault(index, limit); }
+NPU_FUNC void npu_index_fault(npu_i64 index, npu_u32 limit) { index_fault(index, limit); }
 
 NPU_FUNC void npu_barrier(int site = __builtin_LINE()) { Threadgroup::current().barrier(site); }
 NPU_FUNC npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask, int site = __builtin_LINE()) {

@@ -1,0 +1,185 @@
+// Resolves the dispatches of an entry point.
+#include "metal/entry_plan.hpp"
+
+#include <cstring>
+#include <limits>
+
+#include "runtime/error.hpp"
+#include "runtime/sat_int.hpp"
+#include "runtime/text.hpp"
+
+namespace npu::metal {
+namespace {
+
+// Offsets into constant address space must be multiples of this on every Mac.
+constexpr std::size_t kParameterAlignment = 32;
+
+schema::BufferKind kind_of(const schema::Buffer& buffer) {
+  return static_cast<schema::BufferKind>(buffer.kind);
+}
+
+// Bytes from the view's first element to behind its last; 0 where it has none. Verified: strides
+// are not negative and the view lies in its buffer.
+std::uint64_t view_bytes(const schema::Operand& view) {
+  std::uint64_t last = 0;
+  for (std::uint32_t axis = 0; axis < view.rank; ++axis) {
+    if (view.shape[axis] == 0) return 0;
+    last += (view.shape[axis] - std::uint64_t{1}) * static_cast<std::uint64_t>(view.strides[axis]);
+  }
+  return (last + 1) * schema::dtype_size(view.dtype);
+}
+
+}  // namespace
+
+std::string describe_dispatch(const Program& program, std::uint32_t index) {
+  const schema::Dispatch& dispatch = program.dispatches()[index];
+  return text("dispatch ", index, " (", program.string(dispatch.name), "), kernel ",
+              find_kernel(dispatch.kernel)->name);
+}
+
+std::uint64_t ParameterBlock::add(std::span<const std::byte> parameters) {
+  const std::size_t at = bytes_.size();
+  const std::size_t end = at + parameters.size();
+  bytes_.resize((end + kParameterAlignment - 1) / kParameterAlignment * kParameterAlignment);
+  std::memcpy(bytes_.data() + at, parameters.data(), parameters.size());
+  return at;
+}
+
+EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, Pipelines& pipelines,
+                     std::span<const std::uint32_t> io_index, ParameterBlock& parameters)
+    : program_(program), record_(record), io_index_(io_index) {
+  steps_.reserve(record.dispatch_count);
+  for (std::uint32_t k = 0; k < record.dispatch_count; ++k) {
+    const std::uint32_t index = record.dispatch_first + k;
+    add_step(program.dispatches()[index], index, pipelines, parameters);
+  }
+}
+
+void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index,
+                         Pipelines& pipelines, ParameterBlock& parameters) {
+  const auto fail = [&](const auto&... reason) {
+    throw Error(ErrorCode::kInvalidProgram,
+                text("Metal: ", describe_dispatch(program_, index), ": ", reason...));
+  };
+  const KernelInfo& kernel = *find_kernel(dispatch.kernel);
+  const auto operands = program_.operands_of(dispatch);
+  const auto first = static_cast<std::uint32_t>(arguments_.buffers.size());
+  std::uint32_t type = 0;
+  for (std::size_t k = 0; k < operands.size(); ++k) {
+    add_argument(operands[k]);
+    if (operands[k].buffer == schema::kNone) continue;
+    if (kernel.operands[k].dtype == "T") type = operands[k].dtype;
+    if (operands[k].dtype == static_cast<std::uint8_t>(schema::DType::kFloat64)) {
+      fail("operand ", kernel.operands[k].name,
+           " is float64, which the NPU does not compute in; convert it to float32");
+    }
+  }
+  parameters_.push_back(
+      {static_cast<std::uint32_t>(arguments_.buffers.size()), 0,
+       parameters.add(build_params(kernel, operands, program_.fields_of(dispatch)))});
+  arguments_.buffers.push_back(nullptr);
+  arguments_.offsets.push_back(0);
+
+  std::uint64_t groups[3];
+  bool empty = false;
+  for (std::size_t axis = 0; axis < 3; ++axis) {
+    const std::uint64_t threads = dispatch.threadgroup[axis];
+    groups[axis] = kernel.unit_threads ? (dispatch.grid[axis] + threads - 1) / threads
+                                       : std::uint64_t{dispatch.grid[axis]};
+    empty = empty || groups[axis] == 0;
+    // Kernels count their threads in 32 bits.
+    if (groups[axis] * threads > std::numeric_limits<std::uint32_t>::max()) {
+      fail("axis ", axis, " of the grid has ", groups[axis], " groups of ", threads,
+           " threads, which is more than 2**32 - 1 threads; use a smaller batch");
+    }
+  }
+  const MTL::ComputePipelineState& pipeline = pipelines.get(kernel, type);
+  // Steps of no threads leave the encoder as it is.
+  const MTL::ComputePipelineState* last = nullptr;
+  for (auto step = steps_.rbegin(); step != steps_.rend() && last == nullptr; ++step) {
+    if (!step->empty) last = step->pipeline;
+  }
+  const bool barrier = !empty && barriers_.before(accesses(kernel, operands));
+  steps_.push_back(
+      {&pipeline, first, static_cast<std::uint32_t>(arguments_.buffers.size()) - first,
+       MTL::Size::Make(groups[0], groups[1], groups[2]),
+       MTL::Size::Make(dispatch.threadgroup[0], dispatch.threadgroup[1], dispatch.threadgroup[2]),
+       barrier, !empty && &pipeline != last, empty});
+}
+
+void EntryPlan::add_argument(const schema::Operand& operand) {
+  const auto target = static_cast<std::uint32_t>(arguments_.buffers.size());
+  arguments_.buffers.push_back(nullptr);
+  arguments_.offsets.push_back(0);
+  if (operand.buffer == schema::kNone) {
+    // Every argument of a kernel must be bound; this one is never touched.
+    parameters_.push_back({target, 0, 0});
+    return;
+  }
+  const schema::Buffer& buffer = program_.buffers()[operand.buffer];
+  const Patch patch{target, io_index_[operand.buffer], operand.offset};
+  switch (kind_of(buffer)) {
+    case schema::BufferKind::kArena:
+      arena_.push_back({target, 0, buffer.offset + operand.offset});
+      return;
+    case schema::BufferKind::kInput:
+      inputs_.push_back(patch);
+      return;
+    case schema::BufferKind::kOutput:
+      outputs_.push_back(patch);
+      return;
+    case schema::BufferKind::kWeight:
+      weights_.push_back({target, program_.buffer_uses()[operand.buffer].weight, operand.offset});
+      return;
+    case schema::BufferKind::kConstant:
+      constants_.push_back({target, 0, buffer.offset + operand.offset});
+      return;
+  }
+  throw Error(ErrorCode::kInternal, text("a verified program has a buffer of kind ", buffer.kind));
+}
+
+std::vector<Access> EntryPlan::accesses(const KernelInfo& kernel,
+                                        std::span<const schema::Operand> operands) const {
+  // Spaces: 0 is the arena, beyond it come the inputs, then the outputs that have memory of their
+  // own.
+  const auto outputs = program_.outputs_of(record_);
+  std::vector<Access> found;
+  for (std::size_t k = 0; k < operands.size(); ++k) {
+    const schema::Operand& operand = operands[k];
+    if (operand.buffer == schema::kNone) continue;
+    const std::uint64_t bytes = view_bytes(operand);
+    if (bytes == 0) continue;
+    const schema::Buffer& buffer = program_.buffers()[operand.buffer];
+    const std::uint32_t io = io_index_[operand.buffer];
+    std::uint64_t space = 0;
+    std::uint64_t begin = operand.offset;
+    switch (kind_of(buffer)) {
+      case schema::BufferKind::kArena:
+        begin += buffer.offset;
+        break;
+      case schema::BufferKind::kInput:
+        space = std::uint64_t{1} + io;
+        break;
+      case schema::BufferKind::kOutput:
+        space = std::uint64_t{1} + (outputs[io].donor != schema::kNone
+                                        ? outputs[io].donor
+                                        : std::uint64_t{record_.input_count} + io);
+        break;
+      case schema::BufferKind::kWeight:
+      case schema::BufferKind::kConstant:
+        continue;  // never written
+    }
+    found.push_back({&operand, space, begin, begin + bytes, kernel.operands[k].write});
+  }
+  return found;
+}
+
+void EntryPlan::resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
+                        std::size_t constants_offset) {
+  for (const Patch& p : parameters_) arguments_.set(p.target, parameters, p.offset);
+  for (const Patch& p : constants_) {
+    arguments_.set(p.target, constants, constants_offset + p.offset);
+  }
+}
+
+}  // namespace npu::metal

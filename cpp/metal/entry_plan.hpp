@@ -1,0 +1,105 @@
+// An entry point made ready for Metal when its program is loaded: pipelines, grids, barriers and
+// the arguments of every dispatch. What a run adds are the addresses of the caller's buffers.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "metal/barriers.hpp"
+#include "metal/metal_cpp.hpp"
+#include "metal/pipelines.hpp"
+#include "runtime/kernels.hpp"
+#include "runtime/program.hpp"
+
+namespace npu::metal {
+
+// The buffers and offsets that dispatches take, one range after the other.
+struct Arguments {
+  std::vector<const MTL::Buffer*> buffers;
+  std::vector<NS::UInteger> offsets;
+
+  void set(std::uint32_t index, const MTL::Buffer* buffer, NS::UInteger offset) {
+    buffers[index] = buffer;
+    offsets[index] = offset;
+  }
+};
+
+// One dispatch: `count` arguments from `first`, its operands in binding order and its parameters
+// behind them.
+struct Step {
+  const MTL::ComputePipelineState* pipeline;
+  std::uint32_t first;
+  std::uint32_t count;
+  MTL::Size groups;   // of the grid
+  MTL::Size threads;  // of a group
+  bool barrier;       // earlier dispatches must have finished
+  bool new_pipeline;  // differs from the one that the step before leaves
+  bool empty;         // the grid has no threads
+};
+
+// The parameters of a program's dispatches, in one buffer.
+class ParameterBlock {
+ public:
+  // Returns where the parameters lie.
+  std::uint64_t add(std::span<const std::byte> parameters);
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  std::vector<std::byte> bytes_;
+};
+
+class EntryPlan {
+ public:
+  // Argument `target` is byte `offset` of source `source` (an input, output or weight).
+  struct Patch {
+    std::uint32_t target;
+    std::uint32_t source;
+    std::uint64_t offset;
+  };
+
+  // `io_index` says for each buffer of the program which input or output it is. Throws kDevice
+  // where the GPU cannot run a kernel, kInvalidProgram where it cannot hold a grid.
+  EntryPlan(const Program& program, const schema::EntryPoint& record, Pipelines& pipelines,
+            std::span<const std::uint32_t> io_index, ParameterBlock& parameters);
+
+  // Fills in what is the same in every run.
+  void resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
+               std::size_t constants_offset);
+
+  const schema::EntryPoint& record() const { return record_; }
+  std::span<const Step> steps() const { return steps_; }
+  // Null where a patch is to come.
+  const Arguments& arguments() const { return arguments_; }
+  std::span<const Patch> arena() const { return arena_; }
+  std::span<const Patch> weights() const { return weights_; }
+  std::span<const Patch> inputs() const { return inputs_; }
+  std::span<const Patch> outputs() const { return outputs_; }
+
+ private:
+  void add_step(const schema::Dispatch& dispatch, std::uint32_t index, Pipelines& pipelines,
+                ParameterBlock& parameters);
+  void add_argument(const schema::Operand& operand);
+  std::vector<Access> accesses(const KernelInfo& kernel,
+                               std::span<const schema::Operand> operands) const;
+
+  const Program& program_;
+  const schema::EntryPoint& record_;
+  std::span<const std::uint32_t> io_index_;
+  std::vector<Step> steps_;
+  BarrierPlanner barriers_;
+  Arguments arguments_;
+  std::vector<Patch> arena_;
+  std::vector<Patch> weights_;
+  std::vector<Patch> inputs_;
+  std::vector<Patch> outputs_;
+  std::vector<Patch> constants_;
+  std::vector<Patch> parameters_;
+};
+
+// "dispatch 3 (conv1), kernel conv2d", for messages.
+std::string describe_dispatch(const Program& program, std::uint32_t index);
+
+}  // namespace npu::metal

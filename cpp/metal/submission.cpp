@@ -1,0 +1,158 @@
+// Encodes dispatches, commits them and turns their failures into exceptions.
+#include "metal/submission.hpp"
+
+#include <chrono>
+#include <cmath>
+
+#include "runtime/error.hpp"
+#include "runtime/text.hpp"
+
+namespace npu::metal {
+namespace {
+
+MTL::CommandBuffer& begin_commands(MTL::CommandQueue& queue) {
+  // Plans, frames and bindings keep everything alive until the run has been waited for.
+  MTL::CommandBuffer* const commands = queue.commandBufferWithUnretainedReferences();
+  if (commands == nullptr) {
+    throw Error(ErrorCode::kDevice,
+                "Metal: the queue gives no command buffer; the GPU may have been lost, start anew");
+  }
+  return *commands;
+}
+
+MTL::ComputeCommandEncoder& begin_encoder(MTL::CommandBuffer& commands) {
+  MTL::ComputeCommandEncoder* const encoder =
+      commands.computeCommandEncoder(MTL::DispatchTypeConcurrent);
+  if (encoder == nullptr) {
+    throw Error(ErrorCode::kDevice,
+                "Metal: the command buffer gives no encoder; the GPU may have been lost, start "
+                "anew");
+  }
+  return *encoder;
+}
+
+void encode(MTL::ComputeCommandEncoder& encoder, const Step& step, const Arguments& arguments) {
+  encoder.setBuffers(arguments.buffers.data() + step.first, arguments.offsets.data() + step.first,
+                     NS::Range::Make(0, step.count));
+  encoder.dispatchThreadgroups(step.groups, step.threads);
+}
+
+// In a command buffer of its own.
+MTL::CommandBuffer& commit_alone(MTL::CommandQueue& queue, const Step& step,
+                                 const Arguments& arguments) {
+  MTL::CommandBuffer& commands = begin_commands(queue);
+  MTL::ComputeCommandEncoder& encoder = begin_encoder(commands);
+  encoder.setComputePipelineState(step.pipeline);
+  encode(encoder, step, arguments);
+  encoder.endEncoding();
+  commands.commit();
+  return commands;
+}
+
+bool completed(const MTL::CommandBuffer& commands) {
+  return commands.status() == MTL::CommandBufferStatusCompleted;
+}
+
+[[noreturn]] void throw_failure(const MTL::CommandBuffer& commands, const std::string& what) {
+  const NS::Error* const error = commands.error();
+  ErrorCode code = ErrorCode::kDevice;
+  const char* advice = "";
+  switch (error != nullptr ? error->code() : 0) {
+    case MTL::CommandBufferErrorOutOfMemory:
+      code = ErrorCode::kOutOfMemory;
+      advice = "; use a smaller batch or model";
+      break;
+    case MTL::CommandBufferErrorAccessRevoked:
+    case MTL::CommandBufferErrorDeviceRemoved:
+    case MTL::CommandBufferErrorNotPermitted:
+      code = ErrorCode::kDeviceUnavailable;
+      advice = "; the GPU is lost to this process, start it anew";
+      break;
+    case MTL::CommandBufferErrorTimeout:
+      advice = "; the system ends work that takes seconds, use a smaller batch";
+      break;
+    default:
+      break;
+  }
+  throw Error(code, text("Metal: ", what, " failed: ", message_of(error), advice));
+}
+
+// What Metal says of a command buffer names no kernel: the dispatches are run again one by one
+// until one fails. The run's outputs are lost in any case.
+[[noreturn]] void throw_failed_run(const MTL::CommandBuffer& failed, MTL::CommandQueue& queue,
+                                   const Program& program, const EntryPlan& plan,
+                                   const Arguments& arguments) {
+  const NS::Error* const error = failed.error();
+  const NS::Integer code = error != nullptr ? error->code() : 0;
+  const bool of_a_kernel =
+      code != MTL::CommandBufferErrorOutOfMemory && code != MTL::CommandBufferErrorAccessRevoked &&
+      code != MTL::CommandBufferErrorDeviceRemoved && code != MTL::CommandBufferErrorNotPermitted;
+  for (std::size_t i = 0; of_a_kernel && i < plan.steps().size(); ++i) {
+    if (plan.steps()[i].empty) continue;
+    MTL::CommandBuffer& commands = commit_alone(queue, plan.steps()[i], arguments);
+    commands.waitUntilCompleted();
+    if (!completed(commands)) {
+      const auto index = plan.record().dispatch_first + static_cast<std::uint32_t>(i);
+      throw_failure(commands, describe_dispatch(program, index));
+    }
+  }
+  throw_failure(failed, text("entry point '", program.string(plan.record().name), "' with ",
+                             plan.steps().size(), " dispatches"));
+}
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::steady_clock::now().time_since_epoch())
+      .count();
+}
+
+std::int64_t to_ns(CFTimeInterval seconds) { return std::llround(seconds * 1e9); }
+
+}  // namespace
+
+void submit(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
+            const Arguments& arguments) {
+  const AutoreleasePool pool;
+  MTL::CommandBuffer& commands = begin_commands(queue);
+  MTL::ComputeCommandEncoder& encoder = begin_encoder(commands);
+  for (const Step& step : plan.steps()) {
+    if (step.empty) continue;
+    if (step.barrier) encoder.memoryBarrier(MTL::BarrierScopeBuffers);
+    if (step.new_pipeline) encoder.setComputePipelineState(step.pipeline);
+    encode(encoder, step, arguments);
+  }
+  encoder.endEncoding();
+  commands.commit();
+  commands.waitUntilCompleted();
+  if (!completed(commands)) throw_failed_run(commands, queue, program, plan, arguments);
+}
+
+void submit_timed(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
+                  const Arguments& arguments, std::vector<DispatchTime>& times) {
+  const AutoreleasePool pool;
+  std::vector<MTL::CommandBuffer*> commands(plan.steps().size());
+  MTL::CommandBuffer* last = nullptr;
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    if (plan.steps()[i].empty) continue;
+    last = commands[i] = &commit_alone(queue, plan.steps()[i], arguments);
+  }
+  if (last != nullptr) last->waitUntilCompleted();
+  // The GPU's clock and the host's begin at different times; the last dispatch ends about now.
+  const std::int64_t shift = now_ns() - (last != nullptr ? to_ns(last->GPUEndTime()) : 0);
+  std::int64_t end = shift;
+  times.reserve(times.size() + commands.size());
+  for (std::size_t i = 0; i < commands.size(); ++i) {
+    const auto index = plan.record().dispatch_first + static_cast<std::uint32_t>(i);
+    std::int64_t begin = end;
+    if (commands[i] != nullptr) {
+      if (!completed(*commands[i])) {
+        throw_failure(*commands[i], describe_dispatch(program, index));
+      }
+      begin = shift + to_ns(commands[i]->GPUStartTime());
+      end = shift + to_ns(commands[i]->GPUEndTime());
+    }
+    times.push_back({index, begin, end});
+  }
+}
+
+}  // namespace npu::metal

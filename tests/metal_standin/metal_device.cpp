@@ -1,0 +1,233 @@
+// MTLDevice, MTLBuffer, MTLLibrary, MTLFunction, MTLComputePipelineState.
+#include <algorithm>
+#include <cstring>
+#include <new>
+
+#include "metal_standin/foundation.hpp"
+#include "metal_standin/gpu.hpp"
+#include "metal_standin/metal_objects.hpp"
+#include "metal_standin/settings.hpp"
+#include "metal_standin/validation.hpp"
+
+namespace npu::standin {
+namespace {
+
+std::atomic<std::uint64_t> allocated{0};
+
+struct DeviceObject : Object {
+  std::shared_ptr<Gpu> gpu = std::make_shared<Gpu>();
+};
+
+// Where options hold the storage mode: MTLResourceStorageModeShift.
+constexpr int kStorageModeShift = 4;
+constexpr int kPoison = 0xff;
+constexpr std::align_val_t kBufferAlignment{256};
+
+// Null where there is no room for it, as on a Mac.
+Buffer* new_buffer(std::size_t length, MTL::ResourceOptions options, void* pages) {
+  if (length == 0) fail("a buffer of no bytes is asked for");
+  const auto mode = static_cast<MTL::StorageMode>((options >> kStorageModeShift) & 0xf);
+  if (mode != MTL::StorageModeShared && mode != MTL::StorageModePrivate) {
+    fail("a buffer is neither shared nor private");
+  }
+  const Settings now = settings();
+  if (length > now.max_buffer) {
+    fail("a buffer of " + std::to_string(length) + " bytes is asked for, the limit is " +
+         std::to_string(now.max_buffer));
+  }
+  if (allocated + length > now.memory) return nullptr;
+  auto* const buffer = make<Buffer>(objc_lookUpClass("MTLBuffer"));
+  buffer->length = length;
+  buffer->is_private = mode == MTL::StorageModePrivate;
+  if (pages != nullptr) {
+    buffer->data = static_cast<std::byte*>(pages);
+  } else {
+    buffer->owned = true;
+    buffer->data = static_cast<std::byte*>(::operator new(length, kBufferAlignment));
+    // Metal clears memory. Nothing may rely on that for memory that is used again and again.
+    std::memset(buffer->data, buffer->is_private ? kPoison : 0, length);
+  }
+  allocated += length;
+  return buffer;
+}
+
+void define_device() {
+  const Class device = define_class("MTLDevice", object_class(), &destroy<DeviceObject>);
+  method(
+      device, "name",
+      +[](DeviceObject*, SEL) { return autorelease(new_string("stand-in for an Apple GPU")); });
+  method(
+      device, "supportsFamily:", +[](DeviceObject*, SEL, MTL::GPUFamily family) {
+        return static_cast<std::int64_t>(family) <= settings().gpu_family;
+      });
+  method(
+      device, "maxBufferLength",
+      +[](DeviceObject*, SEL) -> NS::UInteger { return settings().max_buffer; });
+  method(
+      device, "currentAllocatedSize",
+      +[](DeviceObject*, SEL) -> NS::UInteger { return allocated; });
+  method(
+      device, "recommendedMaxWorkingSetSize",
+      +[](DeviceObject*, SEL) -> std::uint64_t { return settings().memory; });
+  method(
+      device, "newCommandQueue", +[](DeviceObject* self, SEL) {
+        return make<Queue>(objc_lookUpClass("MTLCommandQueue"), self->gpu);
+      });
+  method(
+      device, "newBufferWithLength:options:",
+      +[](DeviceObject*, SEL, NS::UInteger length, MTL::ResourceOptions options) {
+        return new_buffer(length, options, nullptr);
+      });
+  method(
+      device, "newBufferWithBytesNoCopy:length:options:deallocator:",
+      +[](DeviceObject*, SEL, void* pages, NS::UInteger length, MTL::ResourceOptions options,
+          void* deallocator) {
+        if (deallocator != nullptr) fail("the stand-in calls no deallocators");
+        if (reinterpret_cast<std::uintptr_t>(pages) % kPageBytes != 0 || length % kPageBytes != 0) {
+          fail("newBufferWithBytesNoCopy: memory that is not made of whole pages");
+        }
+        return new_buffer(length, options, pages);
+      });
+  method(
+      device, "newLibraryWithSource:options:error:",
+      +[](DeviceObject*, SEL, String* source, CompileOptions* options, Object** error) -> Library* {
+        if (options == nullptr || options->fast_math) {
+          fail("a shader is compiled with fast math, which makes NaN undefined");
+        }
+        if (source->text.find("bfloat") != std::string::npos &&
+            options->language < MTL::LanguageVersion3_1) {
+          fail("bfloat needs version 3.1 of the shading language");
+        }
+        const std::string broken = settings().broken_shader;
+        if (!broken.empty() &&
+            source->text.find("#line 1 \"shaders/" + broken) != std::string::npos) {
+          *error = autorelease(new_error(3, broken + ":1:1: error: made to fail by a test"));
+          return nullptr;
+        }
+        auto* const library = make<Library>(objc_lookUpClass("MTLLibrary"));
+        library->functions = declarations(source->text);
+        return library;
+      });
+  method(
+      device, "newComputePipelineStateWithFunction:error:",
+      +[](DeviceObject*, SEL, Function* function, Object**) {
+        if (function == nullptr) fail("a pipeline state of no function is asked for");
+        auto* const pipeline = make<Pipeline>(objc_lookUpClass("MTLComputePipelineState"));
+        pipeline->declaration = function->declaration;
+        pipeline->max_threads = settings().max_threads;
+        return pipeline;
+      });
+}
+
+void define_resources() {
+  const Class buffer = define_class("MTLBuffer", object_class(), &destroy<Buffer>);
+  method(buffer, "length", +[](Buffer* self, SEL) -> NS::UInteger { return self->length; });
+  method(
+      buffer, "contents", +[](Buffer* self, SEL) {
+        if (self->is_private) fail("the host asks for the contents of a private buffer");
+        return self->data;
+      });
+
+  const Class options = define_class("MTLCompileOptions", object_class(), &destroy<CompileOptions>);
+  class_method(options, "alloc", +[](Class owner, SEL) { return make<CompileOptions>(owner); });
+  method(
+      options, "setFastMathEnabled:", +[](CompileOptions* self, SEL, bool enabled) {
+        self->fast_math = enabled;
+      });
+  method(
+      options, "setLanguageVersion:", +[](CompileOptions* self, SEL, NS::UInteger version) {
+        self->language = version;
+      });
+
+  const Class library = define_class("MTLLibrary", object_class(), &destroy<Library>);
+  method(
+      library, "newFunctionWithName:", +[](Library* self, SEL, String* name) -> Function* {
+        for (const Declaration& declaration : self->functions) {
+          if (declaration.name != name->text) continue;
+          auto* const function = make<Function>(objc_lookUpClass("MTLFunction"));
+          function->declaration = declaration;
+          return function;
+        }
+        return nullptr;
+      });
+  define_class("MTLFunction", object_class(), &destroy<Function>);
+
+  const Class pipeline =
+      define_class("MTLComputePipelineState", object_class(), &destroy<Pipeline>);
+  method(
+      pipeline, "maxTotalThreadsPerThreadgroup",
+      +[](Pipeline* self, SEL) -> NS::UInteger { return self->max_threads; });
+  method(pipeline, "threadExecutionWidth", +[](Pipeline*, SEL) -> NS::UInteger { return 32; });
+}
+
+// Before metal-cpp's own initialisers, which look classes up.
+__attribute__((constructor(101))) void define_classes() {
+  define_device();
+  define_resources();
+}
+
+}  // namespace
+
+Buffer::~Buffer() {
+  check_unused(*this, "a buffer");
+  if (owned) ::operator delete(data, kBufferAlignment);
+  allocated -= length;
+}
+
+void check_unused(const Resource& resource, const char* what) {
+  if (resource.in_commands != 0) {
+    report(std::string(what) + " is released while commands still use it");
+  }
+}
+
+Object* new_system_device() {
+  if (!settings().gpu) return nullptr;
+  // One per process, as on a Mac: who asks gets a reference.
+  static auto* const device = make<DeviceObject>(objc_lookUpClass("MTLDevice"));
+  retain(device);
+  return device;
+}
+
+std::vector<Declaration> declarations(const std::string& text) {
+  constexpr std::string_view kHead = "\nkernel void ";
+  std::vector<Declaration> found;
+  for (std::size_t at = text.find(kHead); at != std::string::npos; at = text.find(kHead, at + 1)) {
+    const std::size_t begin = at + kHead.size();
+    const std::size_t open = text.find('(', begin);
+    const std::size_t end = text.find(") {", open);
+    Declaration declaration;
+    declaration.name = text.substr(begin, open - begin);
+    for (std::size_t p = open; p < end;) {
+      const std::size_t line_end = std::min(text.find('\n', p + 1), end);
+      const std::string line = text.substr(p, line_end - p);
+      if (line.find("[[buffer(") != std::string::npos) {
+        declaration.constant.push_back(line.find(" constant ") != std::string::npos);
+      }
+      p = line_end;
+    }
+    for (const reference::EntryPoint& entry : reference::entry_points()) {
+      if (entry.name == declaration.name) declaration.entry = &entry;
+    }
+    if (declaration.entry == nullptr)
+      fail("a shader declares an unknown kernel " + declaration.name);
+    declaration.kernel = find_kernel(declaration.entry->kernel);
+    found.push_back(std::move(declaration));
+  }
+  return found;
+}
+
+}  // namespace npu::standin
+
+// What Metal exports as functions.
+extern "C" {
+
+MTL::Device* MTLCreateSystemDefaultDevice() {
+  return reinterpret_cast<MTL::Device*>(npu::standin::new_system_device());
+}
+NS::Array* MTLCopyAllDevices() { return nullptr; }
+NS::Array* MTLCopyAllDevicesWithObserver(NS::Object**, MTL::DeviceNotificationHandlerBlock) {
+  return nullptr;
+}
+void MTLRemoveDeviceObserver(const NS::Object*) {}
+
+}  // extern "C"

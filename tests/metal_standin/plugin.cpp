@@ -1,0 +1,73 @@
+// What the shared library exports: the Metal device, and what tests ask of the stand-in.
+#include <cstring>
+
+#include "metal_standin/objc_runtime.hpp"
+#include "metal_standin/settings.hpp"
+#include "metal_standin/validation.hpp"
+#include "reference/checked_ptr.hpp"
+#include "runtime/devices.hpp"
+#include "runtime/error.hpp"
+
+namespace npu::standin {
+namespace {
+
+// Texts are handed out until the calling thread asks for the next.
+thread_local std::string answer;
+
+const char* hand_out(std::string text) {
+  answer = std::move(text);
+  return answer.c_str();
+}
+
+}  // namespace
+}  // namespace npu::standin
+
+#define NPU_STANDIN_EXPORT extern "C" __attribute__((visibility("default")))
+
+// Called by cpp/metal/device_absent.cpp, which takes the device over.
+NPU_STANDIN_EXPORT npu::Device* npu_standin_make_device() {
+  // A GPU passes over indices that are out of range.
+  npu::reference::set_index_fault_handler([](std::int64_t, std::uint32_t) {});
+  npu::register_metal_device();
+  return npu::make_device("metal").release();
+}
+
+// Lines; empty where nothing is wrong.
+NPU_STANDIN_EXPORT const char* npu_standin_take_findings() {
+  std::string lines;
+  for (const std::string& finding : npu::standin::take_findings()) lines += finding + "\n";
+  return npu::standin::hand_out(lines);
+}
+
+// Empty, or what is wrong with the setting. An empty key sets everything back.
+NPU_STANDIN_EXPORT const char* npu_standin_set(const char* key, const char* value) {
+  using namespace npu::standin;
+  if (*key == '\0') {
+    reset_settings();
+    reset_messages();
+    return "";
+  }
+  try {
+    set(key, value);
+    return "";
+  } catch (const npu::Error& error) {
+    return hand_out(error.what());
+  }
+}
+
+NPU_STANDIN_EXPORT bool npu_standin_leave_out(const char* method, std::int64_t number) {
+  return npu::standin::leave_out(method, number);
+}
+
+NPU_STANDIN_EXPORT std::uint64_t npu_standin_messages(const char* method) {
+  return npu::standin::messages_sent(method);
+}
+
+// "MTLBuffer 3" lines of the classes that have objects.
+NPU_STANDIN_EXPORT const char* npu_standin_live_objects() {
+  std::string lines;
+  for (const auto& [name, count] : npu::standin::live_objects()) {
+    if (count != 0) lines += name + " " + std::to_string(count) + "\n";
+  }
+  return npu::standin::hand_out(lines);
+}

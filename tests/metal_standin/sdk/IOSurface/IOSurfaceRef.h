@@ -1,0 +1,3 @@
+// What metal-cpp asks of Apple's header of this name, for a build on Linux.
+#pragma once
+typedef struct __IOSurface* IOSurfaceRef;
