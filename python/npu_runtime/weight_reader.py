@@ -2,7 +2,8 @@
 
 Most weights of a model need no computation. One that is a single tensor stays in the mapped file
 where the device can use it there; one that joins several (the projections of an attention layer) is
-read into its final memory, without a copy in between. Both happen on several threads.
+read into its final memory, without a copy in between; one that is stored in another floating dtype
+is converted on the way there. All of it happens on several threads.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from npu_compiler.dtypes import DTYPES
+from npu_compiler.arrays import cast
+from npu_compiler.dtypes import FLOATING
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.convert import Array
 from npu_runtime.dtypes import dtype_name
@@ -34,28 +36,36 @@ _THREADS = 4
 
 
 def stored_parts(recipe: Recipe, layout: Layout, tensors: TensorSource) -> list[str] | None:
-    """Names of the tensors whose bytes, one behind the other, are the weight that ``recipe`` makes.
+    """Names of the tensors that, one behind the other and in the weight's dtype, are the weight
+    that ``recipe`` makes. All of them have the same dtype.
 
     None where something is computed, and where shapes do not fit together: running the recipe
     says what is wrong.
     """
     parts: list[str] = []
     shape: tuple[int, ...] = ()
+    stored = current = ""
     for index, step in enumerate(recipe):
-        if step.op in ("load", "append") and (step.op == "load") == (index == 0):
-            name = str(step.sources[0])
-            found, dtype = tensors.describe(name)
-            joins = bool(shape) and bool(found) and found[1:] == shape[1:]
-            if dtype != dtype_name(layout.dtype) or not (index == 0 or joins):
+        if step.op == "load" and index == 0:
+            parts.append(str(step.sources[0]))
+            shape, stored = tensors.describe(parts[0])
+            current = stored
+        elif step.op == "append" and shape and current == stored:
+            parts.append(str(step.sources[0]))
+            more, dtype = tensors.describe(parts[-1])
+            if dtype != stored or not more or more[1:] != shape[1:]:
                 return None
-            parts.append(name)
-            shape = found if index == 0 else (shape[0] + found[0], *shape[1:])
+            shape = (shape[0] + more[0], *shape[1:])
         elif step.op == "reshape" and index > 0 and prod(step.args) == prod(shape):
             shape = step.args
-        elif step.op != "cast" or step.dtype != dtype_name(layout.dtype):
+        elif step.op == "cast" and step.dtype == current:
+            continue
+        elif step.op == "cast" and current == stored and {stored, step.dtype} <= FLOATING:
+            current = str(step.dtype)
+        else:
             return None
-    whole = bool(parts) and shape == layout.alloc_shape and not layout.is_padded
-    return parts if whole else None
+    fits = shape == layout.alloc_shape and not layout.is_padded
+    return parts if parts and fits and current == dtype_name(layout.dtype) else None
 
 
 class WeightReader:
@@ -80,7 +90,8 @@ class WeightReader:
 
     def weight(self, parts: list[str], layout: Layout) -> NPUBuffer:
         """The weight that these tensors make; its content is there after ``finish``."""
-        if len(parts) == 1:
+        converts = self._tensors.describe(parts[0])[1] != dtype_name(layout.dtype)
+        if len(parts) == 1 and not converts:
             found = self._in_place(parts[0], layout)
             if found is not None:
                 return found
@@ -89,11 +100,14 @@ class WeightReader:
         memory = np.empty(layout.nbytes, np.uint8) if host is None else host
         begin = 0
         for name in parts:
-            size = self._size(name)
-            for first, last in _chunks(size):
-                piece = memory[begin + first : begin + last]
-                self._submit(last - first, self._tensors.read_into, name, first, piece)
-            begin += size
+            end = begin + prod(self._tensors.describe(name)[0]) * layout.dtype.itemsize
+            if converts:
+                self._convert(name, memory[begin:end].view(layout.dtype))
+            else:
+                for first, last in _chunks(end - begin):
+                    piece = memory[begin + first : begin + last]
+                    self._submit(last - first, self._tensors.read_into, name, first, piece)
+            begin = end
         if host is None:
             # One weight at a time, so that only one is on the host and on the device at once.
             self.finish()
@@ -123,16 +137,26 @@ class WeightReader:
                 self._submit(last - first, _touch, data[first:last])
         return NPUBuffer(Memory(native), layout, self._device)
 
-    def _size(self, name: str) -> int:
-        shape, dtype = self._tensors.describe(name)
-        return prod(shape) * DTYPES[dtype].size
+    def _convert(self, name: str, out: Array) -> None:
+        """Fill ``out`` (one dimension) with a tensor, converted to its dtype."""
+        flat = np.ascontiguousarray(self._tensors.get(name)).reshape(-1)
+        size = out.dtype.itemsize
+        for first, last in _chunks(out.size, CHUNK_BYTES // size):
+            piece = slice(first, last)
+            self._submit((last - first) * size, _convert_piece, flat[piece], out[piece])
+        self._submit(0, self._tensors.release, name)
 
     def _submit(self, size: int, task: Callable[..., None], *arguments: object) -> None:
         self._reads.append((self._threads.submit(task, *arguments), size))
 
 
-def _chunks(size: int) -> Iterator[tuple[int, int]]:
-    return ((first, min(first + CHUNK_BYTES, size)) for first in range(0, size, CHUNK_BYTES))
+def _chunks(size: int, step: int | None = None) -> Iterator[tuple[int, int]]:
+    step = max(1, step or CHUNK_BYTES)
+    return ((first, min(first + step, size)) for first in range(0, size, step))
+
+
+def _convert_piece(source: Array, out: Array) -> None:
+    np.copyto(out, cast(source, dtype_name(out.dtype)))
 
 
 def _touch(data: Array) -> None:

@@ -16,6 +16,7 @@ import npu_compiler
 from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.program.recipes import RecipeStep
 from npu_runtime import Device, load_weights, weight_reader
+from npu_runtime.dtypes import numpy_dtype
 from npu_runtime.errors import FileError, WeightError
 from npu_runtime.layout import Layout
 from npu_runtime.tensor_files import ArraySource, SafetensorsSource, open_tensors
@@ -87,6 +88,26 @@ def test_stored_weights_are_the_tensors(source: object) -> None:
         np.testing.assert_array_equal(bits(weights[spec.name].to_numpy()), expected)
 
 
+def test_stored_weights_are_converted_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, tensors = gated()
+    wide = {name: value.float() + 1e-3 for name, value in tensors.items()}
+    expected = load_weights({n: v.bfloat16() for n, v in wide.items()}, program, Device("cpu"))
+    save_file(wide, tmp_path / "model.safetensors")
+    for chunk in (weight_reader.CHUNK_BYTES, 1000):
+        monkeypatch.setattr(weight_reader, "CHUNK_BYTES", chunk)
+        done: list[int] = []
+        told = done.append
+        weights = load_weights(
+            tmp_path, program, Device("cpu"), progress=lambda count, _, told=told: told(count)
+        )
+        for name, buffer in weights.items():
+            np.testing.assert_array_equal(bits(buffer.to_numpy()), bits(expected[name].to_numpy()))
+        assert done == sorted(done)
+        assert done[-1] == weights.size_bytes
+
+
 def test_a_single_tensor_stays_in_the_file_and_merged_ones_do_not(tmp_path: Path) -> None:
     program, tensors = gated()
     save_file(tensors, tmp_path / "model.safetensors")
@@ -106,12 +127,14 @@ def test_weights_that_another_program_has_made_are_taken() -> None:
 
 LOAD = RecipeStep("load", ("a",))
 APPEND = RecipeStep("append", ("b",))
+CAST = RecipeStep("cast", dtype="float32")
 SOURCES = ArraySource(
     {
         "a": np.zeros((4, 6), np.float32),
         "b": np.zeros((2, 6), np.float32),
         "wide": np.zeros((2, 7), np.float32),
         "half": np.zeros((2, 6), np.float16),
+        "whole": np.zeros((2, 6), np.int32),
         "scalar": np.zeros((), np.float32),
     }
 )
@@ -125,6 +148,12 @@ SOURCES = ArraySource(
         ((LOAD, RecipeStep("cast", dtype="float32")), (4, 6), ["a"]),
         ((LOAD, RecipeStep("reshape", args=(24,))), (24,), ["a"]),
         ((LOAD, APPEND, RecipeStep("reshape", args=(2, 3, 6))), (2, 3, 6), ["a", "b"]),
+        ((RecipeStep("load", ("half",)), CAST), (2, 6), ["half"]),
+        ((RecipeStep("load", ("half",)), CAST, CAST), (2, 6), ["half"]),
+        ((RecipeStep("load", ("half",)), CAST, APPEND), (4, 6), None),
+        ((LOAD, RecipeStep("cast", dtype="float16"), CAST), (4, 6), None),
+        ((LOAD, RecipeStep("cast", dtype="int32"), CAST), (4, 6), None),
+        ((RecipeStep("load", ("whole",)), CAST), (2, 6), None),
         ((LOAD, RecipeStep("cast", dtype="float16")), (4, 6), None),
         ((LOAD, RecipeStep("permute", args=(1, 0))), (6, 4), None),
         ((LOAD, RecipeStep("append", ("wide",))), (6, 6), None),
@@ -177,7 +206,7 @@ def test_a_file_that_shrinks_while_it_is_read_is_a_file_error(tmp_path: Path) ->
         WeightReader(source, Device("cpu"), lambda _: None) as reader,
     ):
         reader.weight(
-            ["gate.weight", "up.weight"], Layout.row_major((192, 64), np.dtype(np.uint16))
+            ["gate.weight", "up.weight"], Layout.row_major((192, 64), numpy_dtype("bfloat16"))
         )
         reader.finish()
 
