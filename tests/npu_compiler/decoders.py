@@ -56,7 +56,7 @@ def _eager(
     scaling: float,
     softcap: float,
 ) -> tuple[torch.Tensor, None]:
-    """Attention written out, with a soft cap and an additive mask."""
+    """Attention written out, with a soft cap."""
     groups = query.shape[1] // key.shape[1]
     key, value = (
         x[:, :, None]
@@ -66,8 +66,7 @@ def _eager(
     )
     scores = torch.matmul(query, key.transpose(2, 3)) * scaling
     scores = torch.tanh(scores / softcap) * softcap
-    hidden = torch.finfo(scores.dtype).min
-    scores = scores + torch.where(attention_mask, 0.0, hidden).to(scores.dtype)
+    scores = torch.where(attention_mask, scores, torch.finfo(scores.dtype).min)
     weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 

@@ -127,6 +127,27 @@ def _eager(limit: float, softcap: float) -> Result:
     return check(Function(function), *_qkv(), _positions())
 
 
+@pytest.mark.parametrize("hidden", [-inf, torch.finfo(torch.float32).min])
+def test_scores_replaced_where_a_mask_of_positions_says_so(hidden: float) -> None:
+    def function(q: Tensor, k: Tensor, v: Tensor, positions: Tensor) -> Tensor:
+        mask = _keys() <= positions[:, None, :, None]
+        scores = torch.where(mask, q[:, :G] @ k.transpose(2, 3), hidden)
+        return _joined(torch.softmax(scores, -1) @ v)
+
+    kernels = check(Function(function), *_qkv(), _positions()).kernels
+    assert kernels == ["attention", "elementwise"]
+
+
+def test_finite_numbers_stay_where_a_mask_may_hide_every_key() -> None:
+    def function(q: Tensor, k: Tensor, v: Tensor, mask: Tensor) -> Tensor:
+        scores = torch.where(mask, q[:, :G] @ k.transpose(2, 3), torch.finfo(torch.float32).min)
+        return _joined(torch.softmax(scores, -1) @ v)
+
+    mask = torch.rand(B, 1, T, N, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[0, 0, 0] = False
+    check(Function(function), *_qkv(), mask)
+
+
 def test_soft_cap_grouped_heads_and_positions_are_one_dispatch() -> None:
     assert _eager(2.0, 2.0).kernels == ["attention", "elementwise"]
 

@@ -5,6 +5,8 @@ stores the matrix of scores.
 
 from __future__ import annotations
 
+from math import inf
+
 from npu_compiler.fusions import Fusion, Replacement
 from npu_compiler.fusions.parts import DIV, MUL, SOFTMAX, add
 from npu_compiler.fusions.pattern import Capture, Cast, Either, Match, Number, Op, Pattern
@@ -43,7 +45,19 @@ _TANH = Op(
 )
 _CAPPED = Op(MUL, commutes=True, self=_TANH, other=Number("softcap"))
 _LIMITED = Either((_CAPPED, _SCALED))
-_SCORES = Either((add(Cast(_LIMITED), Capture("mask")), _LIMITED))
+_MASK = Capture("mask")
+_HIDDEN = Either(
+    (
+        Op("aten.where.ScalarOther", condition=_MASK, self=Cast(_LIMITED), other=-inf),
+        Op(
+            "aten.masked_fill.Scalar",
+            self=Cast(_LIMITED),
+            mask=Op("aten.logical_not.default aten.bitwise_not.default", self=_MASK),
+            value=-inf,
+        ),
+    )
+)
+_SCORES = Either((add(Cast(_LIMITED), _MASK), _HIDDEN, _LIMITED))
 _WEIGHTS = Cast(Op(SOFTMAX, self=Cast(_SCORES), dim=Capture("dim")))
 
 

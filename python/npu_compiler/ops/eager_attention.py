@@ -14,7 +14,7 @@ from npu_compiler.ops.arguments import number, require, same_shape
 from npu_compiler.ops.attention import define_heads, emit_attention
 from npu_compiler.ops.index_checks import INDEX_DTYPES
 from npu_compiler.ops.position_attention import check_positions, positions_view
-from npu_compiler.ops.record import FLOATS, OpRecord
+from npu_compiler.ops.record import FLOATS, FLOATS_AND_BOOL, OpRecord
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
@@ -42,8 +42,9 @@ def _check(node: Node) -> str | None:
     require(q.shape[-3] % keys.shape[-3] == 0, "the heads of keys do not divide the query's")
     mask = node.args["mask"]
     require(
-        mask is None or (mask.dtype in FLOATS and _fits(mask.shape, (*q.shape[:-2], m, n))),
-        "the mask must be of floats and broadcast to the scores",
+        mask is None
+        or (mask.dtype in FLOATS_AND_BOOL and _fits(mask.shape, (*q.shape[:-2], m, n))),
+        "the mask must be bool or of floats and broadcast to the scores",
     )
     require(
         q.dtype == keys.dtype == v.dtype == node.output.dtype and q.dtype in FLOATS,
@@ -86,6 +87,6 @@ RECORDS = (
         "query:T, keys:T, value:T, mask:T?, scale, rows=False, softcap=0.0, positions:T?, window=0",
         lower=_lower,
         check=_check,
-        dtypes=FLOATS | set(INDEX_DTYPES),
+        dtypes=FLOATS_AND_BOOL | set(INDEX_DTYPES),
     ),
 )

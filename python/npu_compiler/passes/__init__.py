@@ -16,7 +16,7 @@ from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
 from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
-from npu_compiler.passes.position_masks import use_positions
+from npu_compiler.passes.position_masks import hide_by_infinity, use_positions
 from npu_compiler.passes.rotary_cache import fuse_rotary_cache
 from npu_compiler.passes.rotary_tables import halve_rotary_tables
 from npu_compiler.passes.streamed_linears import (
@@ -35,6 +35,7 @@ CANONICALIZE: tuple[Pass, ...] = (
     eliminate_dead_code,
 )
 OPTIMIZE: tuple[Pass, ...] = (
+    hide_by_infinity,
     fuse_patterns,
     use_positions,
     halve_rotary_tables,

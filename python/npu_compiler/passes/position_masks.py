@@ -2,8 +2,8 @@
 
 A decoder with a cache lets the query at position p see the keys 0 to p: its mask is ``arange(keys)
 <= positions``, perhaps and-ed with ``arange(keys) > positions - window``, or its additive form.
-Attention takes the positions instead, and the mask is not computed. (Rows of an additive mask of
-finite numbers that hide every key give zeros or NaN, not the mean of all values.)
+Attention takes the positions instead, and the mask is not computed. (Where the lowest finite number
+hides keys, a query that sees none gives zeros or NaN, not the mean of all values.)
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from math import inf
 
 import numpy as np
 
-from npu_compiler.dtypes import FLOATING
 from npu_compiler.fusions.parts import ATTENTION, RESHAPE
 from npu_compiler.graph import IRGraph, Node, Value
 from npu_compiler.ops import find_op
@@ -37,9 +36,29 @@ _EXPAND = frozenset({"aten.expand.default"})
 _UNSQUEEZE = frozenset({"aten.unsqueeze.default"})
 _CAST = frozenset({"aten.to.dtype", "aten._to_copy.default", "aten.to.dtype_layout"})
 _SAME_ORDER = frozenset({*RESHAPE.split(), "aten.squeeze.dim", *_UNSQUEEZE, *_CAST})
+# Numbers up to here hide a key.
+_LOWEST = {"float16": -65504.0, "bfloat16": -3.3e38, "float32": -3.4e38}
 # key OP position as (negated, offset of the bound): key <= p, or not key <= p, for what p.
 _COMPARE = {"le": (False, 0), "lt": (False, -1), "gt": (True, 0), "ge": (True, -1)}
 _SWAPPED = {"le": "ge", "lt": "gt", "gt": "lt", "ge": "le"}
+
+
+def hide_by_infinity(graph: IRGraph) -> None:
+    """Scores that a mask of positions replaces by the lowest number of their dtype become -inf
+    there: the same softmax for every query that sees a key, and a form that fuses.
+    """
+    found: dict[tuple[Value, int], bool] = {}
+    for node in graph.nodes:
+        if node.op_type != "aten.where.ScalarOther" or node.output.dtype not in _LOWEST:
+            continue
+        condition, other = node.tensor("condition"), _number(graph, node.args["other"])
+        if other is None or other > _LOWEST[node.output.dtype] or not node.output.rank:
+            continue
+        key = (condition, node.output.shape[-1])
+        if key not in found:
+            found[key] = _visible(graph, *key) is not None
+        if found[key]:
+            node.args["other"] = -inf
 
 
 @dataclass(frozen=True)
@@ -101,7 +120,7 @@ def _with_positions(node: Node, mask: str, visible: _Visible) -> Node | None:
 
 def _visible(graph: IRGraph, mask: Value, keys: int) -> _Visible | None:
     condition: Value | None = mask
-    while condition is not None and condition.dtype in FLOATING:
+    while condition is not None and condition.dtype in _LOWEST:
         condition = _hidden_where_false(graph, condition)
     if condition is None or condition.dtype != "bool":
         return None
@@ -151,9 +170,8 @@ def _hidden_where_false(graph: IRGraph, mask: Value) -> Value | None:
         kept, shown, hidden = negation.tensor("self"), node.args["self"], node.args["value"]
     else:
         return None
-    lowest = {"float16": -65504.0, "bfloat16": -3.3e38, "float32": -3.4e38}[mask.dtype]
     number = _number(graph, hidden)
-    hides = number is not None and (number == -inf or number <= lowest)
+    hides = number is not None and number <= _LOWEST[mask.dtype]
     # The condition shows every dimension of the mask, constants none.
     return kept if hides and _number(graph, shown) == 0 and kept.shape == mask.shape else None
 
