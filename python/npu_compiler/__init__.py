@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from npu_compiler.ir_reader import load_ir, load_ir_from_dict
     from npu_compiler.linker import link
     from npu_compiler.ops import get_supported_ops, is_op_supported, op_support_reason
-    from npu_compiler.partition_cost import CostModel
-    from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp
     from npu_compiler.partitioner import partition
+    from npu_compiler.partitioning.cost import CostModel
+    from npu_compiler.partitioning.plan import Partition, PartitionPlan, TransferOp
     from npu_compiler.passes import optimize_graph
     from npu_compiler.passes.fusion import find_fusion_groups
     from npu_compiler.target import TargetConfig
@@ -80,10 +80,10 @@ _EXPORTS = {
     "get_supported_ops": "ops",
     "is_op_supported": "ops",
     "op_support_reason": "ops",
-    "CostModel": "partition_cost",
-    "Partition": "partition_plan",
-    "PartitionPlan": "partition_plan",
-    "TransferOp": "partition_plan",
+    "CostModel": "partitioning.cost",
+    "Partition": "partitioning.plan",
+    "PartitionPlan": "partitioning.plan",
+    "TransferOp": "partitioning.plan",
     "partition": "partitioner",
     "optimize_graph": "passes",
     "find_fusion_groups": "passes.fusion",

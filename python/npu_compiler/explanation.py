@@ -9,8 +9,8 @@ from functools import cached_property
 from typing import Any
 
 from npu_compiler.constraints import Violation
-from npu_compiler.partition_plan import Partition, PartitionPlan, tensor_bytes
 from npu_compiler.partitioner import IsSupported, Mode, partition
+from npu_compiler.partitioning.plan import Partition, PartitionPlan, tensor_bytes
 from npu_compiler.suggestions import suggestion
 from npu_compiler.target import TargetConfig
 

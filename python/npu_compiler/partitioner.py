@@ -15,11 +15,11 @@ from npu_compiler.errors import CompileOptionError, PartitionError
 from npu_compiler.graph import GETITEM, IRGraph, Node, Value
 from npu_compiler.ir_reader import decode_attr, ir_data, load_ir_from_dict
 from npu_compiler.ops import find_op, is_op_supported
-from npu_compiler.partition_aliases import writes_of
-from npu_compiler.partition_cost import Assignment, CostModel
-from npu_compiler.partition_order import Segments
-from npu_compiler.partition_plan import PartitionPlan
-from npu_compiler.partition_segments import Segmenter
+from npu_compiler.partitioning.aliases import writes_of
+from npu_compiler.partitioning.cost import Assignment, CostModel
+from npu_compiler.partitioning.order import Segments
+from npu_compiler.partitioning.plan import PartitionPlan
+from npu_compiler.partitioning.segments import Segmenter
 from npu_compiler.precision import choose_precision
 from npu_compiler.target import TargetConfig
 

@@ -14,7 +14,7 @@ from npu_compiler.dtypes import DTYPES
 from npu_compiler.errors import NpuError
 from npu_compiler.ir_constants import read_constants
 from npu_compiler.names import aliases
-from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp, plain_dtype
+from npu_compiler.partitioning.plan import Partition, PartitionPlan, TransferOp, plain_dtype
 from npu_compiler.target import TargetConfig
 from npu_runtime.backend import Backend, DeviceBackend
 from npu_runtime.buffer import NPUBuffer

@@ -20,7 +20,7 @@ from npu_runtime.weight_loader import Made, load_weights
 
 if TYPE_CHECKING:
     from npu_compiler.compiled_program import CompiledProgram, TensorSpec
-    from npu_compiler.partition_plan import Partition, PartitionPlan
+    from npu_compiler.partitioning.plan import Partition, PartitionPlan
     from npu_compiler.target import TargetConfig
     from npu_runtime.executor import Executor
     from npu_runtime.weight_set import WeightSet

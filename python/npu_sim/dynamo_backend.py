@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 
 import npu_compiler
-from npu_compiler.partition_plan import PartitionPlan
+from npu_compiler.partitioning.plan import PartitionPlan
 from npu_runtime import DAGExecutor, Device
 from npu_runtime.cpu_fallback import to_tensor
 from npu_sim.errors import UsageError

@@ -24,7 +24,7 @@ import torch
 from torch import nn
 
 from npu_compiler import partition
-from npu_compiler.partition_plan import PartitionPlan
+from npu_compiler.partitioning.plan import PartitionPlan
 from npu_runtime import CpuBackend, DAGExecutor
 from torch_ir import IR, ExportError, extract_ir
 

@@ -17,7 +17,7 @@ from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.errors import CompilerError
 from npu_compiler.ir_reader import ir_data
 from npu_compiler.names import aliases
-from npu_compiler.partition_plan import Partition, PartitionPlan
+from npu_compiler.partitioning.plan import Partition, PartitionPlan
 from npu_runtime import Device, Executor, load_weights
 from npu_runtime.cpu_fallback import to_array, to_tensor
 from npu_runtime.names import pick

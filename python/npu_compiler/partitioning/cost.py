@@ -16,8 +16,8 @@ from math import sqrt
 
 from npu_compiler.graph import GETITEM, IRGraph, Node, Value
 from npu_compiler.ops import find_op
-from npu_compiler.partition_order import Segments, Units, consecutive, regrouped
-from npu_compiler.partition_plan import tensor_bytes
+from npu_compiler.partitioning.order import Segments, Units, consecutive, regrouped
+from npu_compiler.partitioning.plan import tensor_bytes
 
 _ROUNDS = 8
 

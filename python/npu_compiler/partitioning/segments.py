@@ -12,10 +12,10 @@ from npu_compiler.constraints import Violation, check_constraints
 from npu_compiler.errors import CompilerError
 from npu_compiler.graph import GETITEM, IRGraph, Value
 from npu_compiler.ir_reader import load_ir_from_dict
-from npu_compiler.partition_aliases import shared_memory
-from npu_compiler.partition_cost import value_bytes
-from npu_compiler.partition_order import Segments, make_units
-from npu_compiler.partition_plan import Partition, PartitionPlan, TransferOp
+from npu_compiler.partitioning.aliases import shared_memory
+from npu_compiler.partitioning.cost import value_bytes
+from npu_compiler.partitioning.order import Segments, make_units
+from npu_compiler.partitioning.plan import Partition, PartitionPlan, TransferOp
 from npu_compiler.passes import canonicalize
 
 

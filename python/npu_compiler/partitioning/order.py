@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from npu_compiler.graph import GETITEM, IRGraph
-from npu_compiler.partition_aliases import SharedMemory
+from npu_compiler.partitioning.aliases import SharedMemory
 
 
 @dataclass(slots=True)
