@@ -37,8 +37,8 @@ _REQUIRED = {
 }
 # Operations whose ``args`` are no shape.
 _AXES = frozenset({"slice", "flip", "weight_norm"})
-# Elements that quantisation holds in float32.
-_QUANTIZED_AT_ONCE = 1 << 20
+# Elements that quantisation holds in float32: they stay in a core's cache from step to step.
+_QUANTIZED_AT_ONCE = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,15 +217,17 @@ def _quantize(array: Array, scales_only: bool) -> Array:
     step = max(1, _QUANTIZED_AT_ONCE // max(k, 1))
     for first in range(0, len(rows) if k else 0, step):
         wide = rows[first : first + step].astype(np.float32)
-        scale = np.abs(wide).max(-1, keepdims=True) / np.float32(127)
+        largest = np.maximum(wide.max(-1, keepdims=True), -wide.min(-1, keepdims=True))
+        scale = largest / np.float32(127)
         if not np.isfinite(scale).all():
             raise ValueError("values that are not finite cannot be quantised")
         scales[first : first + step] = scale[:, 0]
         if not scales_only:
-            np.divide(wide, scale, out=wide, where=scale > 0)
+            # Without a scale a row is zero, or so small that it rounds to zero.
+            np.divide(wide, np.where(scale > 0, scale, np.float32(1)), out=wide)
             # Where the scale is subnormal it is coarse, and a multiple may be beyond 127.
             np.clip(np.rint(wide, out=wide), -127, 127, out=wide)
-            values[first : first + step] = np.where(scale > 0, wide, 0)
+            values[first : first + step] = wide
     result: Array = scales.reshape(array.shape[:-1]) if scales_only else values.reshape(array.shape)
     return result
 
