@@ -38,7 +38,12 @@ class DirectConv final : public ConvPlan::Impl {
   void run(const ConvArgs& args) const override;
 
  private:
+  struct TaskParts {
+    std::int64_t rows, panels;  // which part of each
+  };
+
   void plan_tasks();
+  TaskParts task_parts(std::int64_t task) const;
   void run_task(const ConvArgs& args, std::int64_t task, std::byte* scratch) const;
 
   GemmKernels g_;
@@ -83,7 +88,7 @@ void DirectConv::plan_tasks() {
   b.product_cost = static_cast<double>(input_.k_padded() * g_.nr) / g_.macs_per_cycle;
   // Weights that do not fit L2 beside the rows come from further out for every task.
   const bool outside = panels_ * panel_bytes_ > caches.l2 / 2;
-  b.panel_cost = static_cast<double>(panel_bytes_) / (outside ? 10.0 : 20.0);
+  b.panel_cost = static_cast<double>(panel_bytes_) / (outside ? 40.0 : 80.0);
   tasks_ = choose_blocking(b);
 }
 
@@ -108,13 +113,24 @@ void DirectConv::run(const ConvArgs& args) const {
   });
 }
 
+// Each thread's share of the tasks (see ThreadPool) is a range of rows, which it most likely wrote
+// itself as the layer before. Within it panels vary slowest, so that they are used while in cache.
+DirectConv::TaskParts DirectConv::task_parts(std::int64_t task) const {
+  const std::int64_t rows = p_.shape.n * p_.shape.groups * tasks_.unit_tasks;
+  const std::int64_t shares = std::min<std::int64_t>(p_.pool->threads(), rows);
+  const std::int64_t share = ((task / tasks_.panel_tasks + 1) * shares - 1) / rows;
+  const std::int64_t first = rows * share / shares;
+  const std::int64_t count = rows * (share + 1) / shares - first;
+  const std::int64_t within = task - first * tasks_.panel_tasks;
+  return {first + within % count, within / count};
+}
+
 void DirectConv::run_task(const ConvArgs& args, std::int64_t task, std::byte* scratch) const {
   const ConvShape& s = p_.shape;
-  // Panels vary slowest, so that threads working side by side share the same weights.
-  const std::int64_t part = task % tasks_.unit_tasks;
-  const std::int64_t n = task / tasks_.unit_tasks % s.n;
-  const std::int64_t group = task / (tasks_.unit_tasks * s.n) % s.groups;
-  const std::int64_t panel_part = task / (tasks_.unit_tasks * s.n * s.groups);
+  const auto [row_part, panel_part] = task_parts(task);
+  const std::int64_t part = row_part % tasks_.unit_tasks;
+  const std::int64_t n = row_part / tasks_.unit_tasks % s.n;
+  const std::int64_t group = row_part / (tasks_.unit_tasks * s.n);
   const std::int64_t oy = s.oh * part / tasks_.unit_tasks;
   const std::int64_t rows = s.oh * (part + 1) / tasks_.unit_tasks - oy;
   const std::int64_t panel = panels_ * panel_part / tasks_.panel_tasks;

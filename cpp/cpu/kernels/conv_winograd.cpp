@@ -211,6 +211,7 @@ void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v
   const std::int64_t rows = last - first;
   const std::int64_t blocks = ceil_div(rows, g_.max_rows);
   const std::int64_t start = 0;
+  const std::int64_t next_step = ceil_div(panel_bytes_, blocks * p_.shape.ic);
   const auto* filters =
       static_cast<const std::byte*>(args.packed) + panel * frequencies_ * panel_bytes_;
   for (std::int64_t f = 0; f < frequencies_; ++f) {
@@ -218,7 +219,14 @@ void WinogradConv::multiply(const ConvArgs& args, const float* v, std::int64_t v
     for (std::int64_t b = 0; b < blocks; ++b) {
       const std::int64_t row = rows * b / blocks;
       const auto count = static_cast<std::size_t>(rows * (b + 1) / blocks - row);
-      const TileA source{a + row * ldv_, ldv_, &start, 1, p_.shape.ic, 0};
+      const TileA source{a + row * ldv_,
+                         ldv_,
+                         &start,
+                         1,
+                         p_.shape.ic,
+                         0,
+                         filters + (f + 1) * panel_bytes_ + panel_bytes_ * b / blocks,
+                         next_step};
       g_.tile[count](source, filters + f * panel_bytes_, m + (f * tiles_per_task_ + row) * g_.nr,
                      g_.nr);
     }

@@ -30,6 +30,9 @@ struct TileA {
   std::int64_t runs;
   std::int64_t run_k;  // a multiple of k_unit
   std::int64_t plane;
+  // Memory to bring into L2 on the way, `next_step` bytes with each k_unit of K; or null.
+  const std::byte* next = nullptr;
+  std::int64_t next_step = 0;
 };
 
 // c[i][j] = sum over k of a[i][k] * panel[k][j] for i < rows, j < nr. For f16_split the result may

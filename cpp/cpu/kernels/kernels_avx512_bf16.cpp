@@ -24,6 +24,7 @@ template <int Rows>
 void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
   constexpr std::int64_t kSize = 2;  // bytes of an element of A
   const auto* w = static_cast<const std::byte*>(panel);
+  const std::byte* next = a.next != nullptr ? a.next : w;
   __m512 acc[Rows][kVecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
@@ -41,6 +42,8 @@ void gemm_tile_pairs(const TileA& a, const void* panel, float* c, std::int64_t l
         __builtin_prefetch(w + j * 64 + kPanelAhead);
       }
       w += kVecs * 64;
+      __builtin_prefetch(next, 0, kIntoL2);
+      next += a.next_step;
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
         int pair = 0;

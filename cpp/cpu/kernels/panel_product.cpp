@@ -142,6 +142,8 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
 
   // Equal tiles rather than full ones and a sliver: a tile's cost per row rises as it gets smaller.
   const std::int64_t tiles = std::max<std::int64_t>(1, ceil_div(block.segment_rows, gemm.max_rows));
+  const std::int64_t panel_step = ceil_div(
+      block.panel_bytes, std::max<std::int64_t>(1, tiles * block.segments * k / gemm.k_unit));
   for (std::int64_t column = 0; column < block.columns; column += gemm.nr) {
     const void* panel = block.panels + column / gemm.nr * block.panel_bytes;
     if (widen) {
@@ -157,6 +159,10 @@ void multiply_panels(const KernelTable& table, const GemmKernels& gemm, const Pa
       a.base = static_cast<const std::byte*>(a.base) +
                (segment * block.segment_stride + row * a.lda) * gemm.a_size;
       const std::int64_t first = segment * block.segment_rows + row;
+      // Each tile brings its share of the next panel: only the first would wait for all of it.
+      a.next = block.panels + (column / gemm.nr + 1) * block.panel_bytes +
+               block.panel_bytes * t / (tiles * block.segments);
+      a.next_step = panel_step;
       const RowOffsets offsets{y_offsets + first, residual_offsets + first};
       prefetch_rows(out, offsets, rows, column);
       tile[rows](a, panel, sums, gemm.nr);

@@ -15,6 +15,7 @@ namespace npu::cpu {
 // Bytes of a panel requested ahead of use. The hardware's prefetchers stop at every page; when
 // weights come from memory, as they do at batch 1, the restarts add up.
 constexpr std::int64_t kPanelAhead = 2048;
+constexpr int kIntoL2 = 2;  // locality of __builtin_prefetch
 
 constexpr DType panel_dtype(PanelFormat f) {
   return f == PanelFormat::f16 ? DType::f16 : f == PanelFormat::bf16 ? DType::bf16 : DType::f32;
@@ -27,6 +28,7 @@ void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
   constexpr std::int64_t kStep = static_cast<std::int64_t>(dtype_size(kW)) * V::width;
   constexpr std::int64_t kSize = sizeof(float);
   const auto* w = static_cast<const std::byte*>(panel);
+  const std::byte* next = a.next != nullptr ? a.next : w;
   typename V::Reg acc[Rows][Vecs];
 #pragma GCC unroll 32
   for (int i = 0; i < Rows; ++i) {
@@ -44,6 +46,8 @@ void gemm_tile(const TileA& a, const void* panel, float* c, std::int64_t ldc) {
         __builtin_prefetch(w + j * kStep + kPanelAhead);
       }
       w += Vecs * kStep;
+      __builtin_prefetch(next, 0, kIntoL2);
+      next += a.next_step;
 #pragma GCC unroll 32
       for (int i = 0; i < Rows; ++i) {
         const typename V::Reg xi = V::set1(*reinterpret_cast<const float*>(x.row(i)));

@@ -1,5 +1,5 @@
-// Fork-join over a shared task counter: workers spin briefly for the next job, then park on a
-// futex.
+// Fork-join over a task counter for each thread: workers spin briefly for the next job, then park
+// on a futex.
 #include "thread_pool.hpp"
 
 #include <algorithm>
@@ -51,8 +51,9 @@ int default_threads() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
-  const int n = threads > 0 ? threads : default_threads();
+ThreadPool::ThreadPool(int threads)
+    : shares_(static_cast<std::size_t>(threads > 0 ? threads : default_threads())) {
+  const auto n = static_cast<int>(shares_.size());
   workers_.reserve(static_cast<std::size_t>(n - 1));
   for (int i = 1; i < n; ++i) workers_.emplace_back([this, i] { worker_main(i); });
 }
@@ -70,12 +71,15 @@ ThreadPool& ThreadPool::shared() {
 }
 
 void ThreadPool::run_tasks(int worker) {
-  const std::int64_t n = n_tasks_;
   const Task& task = *task_;
-  for (;;) {
-    const std::int64_t i = next_.fetch_add(1, std::memory_order_relaxed);
-    if (i >= n) return;
-    task(i, worker);
+  const std::size_t n = shares_.size();
+  for (std::size_t s = 0; s < n; ++s) {
+    Share& share = shares_[(static_cast<std::size_t>(worker) + s) % n];
+    for (;;) {
+      const std::int64_t i = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (i >= share.end) break;
+      task(i, worker);
+    }
   }
 }
 
@@ -84,9 +88,13 @@ void ThreadPool::parallel_for(std::int64_t n_tasks, Task fn) {
     for (std::int64_t i = 0; i < n_tasks; ++i) fn(i, 0);
     return;
   }
-  n_tasks_ = n_tasks;
   task_ = &fn;
-  next_.store(0, std::memory_order_relaxed);
+  const auto n_shares = static_cast<std::int64_t>(shares_.size());
+  for (std::int64_t s = 0; s < n_shares; ++s) {
+    Share& share = shares_[static_cast<std::size_t>(s)];
+    share.next.store(n_tasks * s / n_shares, std::memory_order_relaxed);
+    share.end = n_tasks * (s + 1) / n_shares;
+  }
   gate_.store(0, std::memory_order_release);
   epoch_.fetch_add(1, std::memory_order_seq_cst);
   // A worker counts itself a sleeper before it re-reads epoch_, so one of the two sides sees the

@@ -49,13 +49,21 @@ class ThreadPool {
 
   // Calls fn(task, worker) for every task in [0, n_tasks) and returns when all are done. `worker`
   // is in [0, threads()) and no two tasks of one call run at once under the same number, so it may
-  // index per-thread scratch. Tasks are handed out in ascending order, one at a time. fn must not
-  // throw. When another thread is using the pool (or fn itself calls it), the caller runs its tasks
-  // alone.
+  // index per-thread scratch. Worker w begins with the w-th of threads() equal shares, in ascending
+  // order, and then helps with what others have left. Loops over the same rows of successive
+  // tensors so find in their own cache what the thread wrote before; that matters most where the
+  // threads' cores share no cache. fn must not throw. When another thread is using the pool (or fn
+  // itself calls it), the caller runs its tasks alone.
   void parallel_for(std::int64_t n_tasks, FunctionRef<void(std::int64_t task, int worker)> fn);
 
  private:
   using Task = FunctionRef<void(std::int64_t, int)>;
+
+  // Tasks [next, end) of a share are still to be handed out.
+  struct alignas(64) Share {
+    std::atomic<std::int64_t> next{0};
+    std::int64_t end = 0;
+  };
 
   void worker_main(int worker);
   void run_tasks(int worker);
@@ -65,12 +73,11 @@ class ThreadPool {
 
   alignas(64) std::atomic<std::uint32_t> epoch_{0};
   alignas(64) std::atomic<std::uint32_t> gate_{kClosed};
-  alignas(64) std::atomic<std::int64_t> next_{0};
   alignas(64) std::atomic<int> sleepers_{0};
   std::atomic<bool> busy_{false};
   std::atomic<bool> stop_{false};
-  std::int64_t n_tasks_ = 0;
   const Task* task_ = nullptr;
+  std::vector<Share> shares_;
   std::vector<std::thread> workers_;
 };
 
