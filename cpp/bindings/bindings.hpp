@@ -48,6 +48,7 @@ void bind_errors(nb::module_& m);
 void bind_program(nb::module_& m);
 void bind_buffer(nb::module_& m);
 void bind_buffer_protocol(nb::module_& m);
+void bind_convert(nb::module_& m);
 void bind_device(nb::module_& m);
 
 }  // namespace npu::bindings

@@ -11,5 +11,6 @@ NB_MODULE(_native, m) {
   npu::bindings::bind_program(m);
   npu::bindings::bind_buffer(m);
   npu::bindings::bind_buffer_protocol(m);
+  npu::bindings::bind_convert(m);
   npu::bindings::bind_device(m);
 }

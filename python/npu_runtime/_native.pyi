@@ -110,6 +110,11 @@ class BufferExporter:
 
     def __init__(self) -> None: ...
 
+def round_to_float16(source: object, target: object) -> None:
+    """
+    Rounds the float32 values of a contiguous array to nearest even into a contiguous, writable one of as many float16 values; beyond its range they become infinite.
+    """
+
 class Binding:
     """Weights made ready for one executable. Immutable."""
 

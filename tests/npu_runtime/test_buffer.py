@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from npu_compiler.dtypes import DTYPES
-from npu_runtime import Device, NPUBuffer
+from npu_runtime import Device, NPUBuffer, _native
 from npu_runtime.dtypes import numpy_dtype
 from npu_runtime.errors import ArgumentError
 from npu_runtime.memory import Memory
@@ -279,3 +279,20 @@ def test_memory_that_the_host_cannot_see(monkeypatch: pytest.MonkeyPatch) -> Non
         buffer.numpy_view()
     with pytest.raises(BufferError):
         torch.from_dlpack(buffer)
+
+
+@pytest.mark.parametrize("size", [0, 1, 15, 16, 17, 1000])
+def test_float32_rounds_to_float16_as_numpy_does(size: int) -> None:
+    bits = np.random.default_rng(size).integers(0, 2**32, size, dtype=np.uint32)
+    edges = [0.0, -0.0, 6e-8, 2.9e-8, 65519.9, 65520.0, np.inf, -np.inf, np.nan, 1 + 2**-11]
+    values = np.concatenate([bits.view(np.float32), np.array(edges, np.float32)])
+    with np.errstate(over="ignore", invalid="ignore"):
+        expected = values.astype(np.float16)
+    for array in (values, np.repeat(values, 2)[::2]):
+        stored = NPUBuffer.from_numpy(array, Device("cpu")).to_numpy()
+        np.testing.assert_array_equal(stored, expected)
+
+
+def test_arrays_of_different_sizes_are_not_rounded_into_each_other() -> None:
+    with pytest.raises(ArgumentError, match="8 bytes of float32 do not fill 6 bytes"):
+        _native.round_to_float16(np.zeros(2, np.float32), np.zeros(3, np.float16))
