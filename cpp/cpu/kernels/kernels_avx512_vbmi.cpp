@@ -1,5 +1,6 @@
-// Int8 weights to bfloat16 by table (AVX512_VBMI): half the instructions of conversion through
-// int32 and float32, which would not keep up with memory.
+// Int8 weights to bfloat16 by table (AVX512_VBMI). From L1 this is slower than conversion through
+// int32 and float32 (Zen 4: 11 cycles for 64 weights against 8.5 to 9.5), but it loads a whole line
+// at once, and streams weights from memory 1.1 to 1.2 times as fast.
 #include <array>
 #include <bit>
 
