@@ -286,6 +286,16 @@ def _sorts() -> None:
     case("median_nan", lambda x: x.median(1), torch.tensor([[1.0, NAN, 0.5], [3.0, 1.0, 2.0]]))
     case("median_ints", lambda x: x.median(1), torch.arange(15).reshape(3, 5).flip(1))
     case("median_1d", lambda x: x.median(0), distinct(9))
+    case("median_of_all", torch.median, distinct(3, 4, 5))
+    case("median_of_all_nan", torch.median, torch.tensor([[1.0, NAN], [3.0, 2.0]]))
+    case("median_of_one", torch.median, torch.tensor(2.5))
+    case("median_of_an_image", lambda x: channels_last(x).median() + 1, distinct(2, 5, 3, 4))
+    holes = torch.tensor([[1.0, NAN, 0.5, 7.0], [NAN, 4.0, NAN, NAN], [4.0, 3.0, 2.0, 1.0]])
+    case("nanmedian_dim", lambda x: x.nanmedian(1), holes)
+    case("nanmedian_first_dim", lambda x: x.nanmedian(0, True), holes)
+    case("nanmedian_only_nan", lambda x: x.nanmedian(0).values, holes * NAN)
+    case("nanmedian_of_all", torch.nanmedian, holes)
+    case("nanmedian_ints", lambda x: x.nanmedian(1), torch.arange(15).reshape(3, 5).flip(1))
 
 
 _reductions()
