@@ -21,7 +21,11 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
-	    nvidia-cuda-nvrtc ziglang pillow transformers
+	    nvidia-cuda-nvrtc ziglang pillow transformers tokenizers jinja2
+	@touch $@
+
+$(VENV)/.llm: $(VENV)/.base
+	$(PIP) install -q $(CONSTRAINTS) transformers tokenizers jinja2
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base
@@ -33,8 +37,10 @@ venv: $(VENV)/.base  ## the virtual environment, without the package
 build: $(VENV)/.base  ## build and install the package (editable; a rebuild takes seconds)
 	$(PIP) install -q --no-build-isolation --no-deps -e .
 
-demo: build  ## ResNet-18 and -50 from PyTorch to logits: agreement, error, latency
+demo: build $(VENV)/.llm  ## ResNets from PyTorch to logits, then a small language model is trained and writes a text
 	$(BIN)/npu-sim demo
+	$(BIN)/python examples/train_small_lm.py --quick -o demo_out/small_lm
+	$(BIN)/npu-sim generate demo_out/small_lm "One morning" --temperature 0.7 --seed 1
 
 test: $(VENV)/.dev build  ## the whole test suite
 	$(BIN)/python -m pytest

@@ -53,10 +53,6 @@ DtypeOption = Annotated[
         show_default=False,
     ),
 ]
-WeightDtypeOption = Annotated[
-    str | None,
-    typer.Option("--weight-dtype", metavar="DTYPE", help="int8: weights as 8-bit integers."),
-]
 
 
 def load_model(
@@ -64,7 +60,6 @@ def load_model(
     device: str | None,
     max_cache_len: int | None,
     dtype: str | None,
-    weight_dtype: str | None,
 ) -> LLM:
     """The model of a command, with a progress bar on a terminal."""
     from npu_sim.llm import LLM
@@ -74,5 +69,4 @@ def load_model(
         device=device,
         max_cache_len=max_cache_len,
         compute_dtype=dtype,
-        weight_dtype=weight_dtype,
     )

@@ -56,7 +56,6 @@ class LLM:
         device: Device | str | None = None,
         max_cache_len: int | None = None,
         compute_dtype: str | None = None,
-        weight_dtype: str | None = None,
         chunks: Sequence[int] = CHUNKS,
         progress: Progress | bool = True,
     ) -> LLM:
@@ -67,8 +66,6 @@ class LLM:
             max_cache_len: tokens of prompt and generated text together; by default the model's
                 limit, 4,096 at most. Memory for the KV cache grows with it, time does not.
             compute_dtype: "float16", "bfloat16" or "float32"; by default that of config.json.
-            weight_dtype: "int8" keeps the weights of linear layers as 8-bit integers with a scale
-                per output channel.
             chunks: how many tokens of a prompt a step takes at once; there is a program for each.
             progress: whether to show a progress bar on a terminal, or a function called with
                 (what, done, in all).
@@ -92,7 +89,7 @@ class LLM:
         sizes = tuple(sorted(set(chunks), reverse=True))
         if any(size < 1 for size in sizes):
             raise UsageError(f"chunks {list(chunks)}: numbers of tokens, 1 and more")
-        options = Options(1, rows, dtype, weight_dtype, sizes)
+        options = Options(1, rows, dtype, sizes)
         target = device if isinstance(device, Device) else Device(device)
         with shown(progress) as report:
             model = cls(files, target, options, report)

@@ -35,7 +35,6 @@ class Options:
     batch: int
     rows: int
     compute_dtype: str
-    weight_dtype: str | None = None
     chunks: tuple[int, ...] = CHUNKS
 
     def for_batch(self, batch: int) -> Options:

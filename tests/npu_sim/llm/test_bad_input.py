@@ -1,0 +1,185 @@
+"""What is wrong with a model directory, a prompt or an option is said by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from npu_compiler.errors import NpuError
+from npu_runtime.errors import FileError, WeightError
+from npu_sim.errors import UsageError
+from npu_sim.llm import (
+    LLM,
+    CacheFullError,
+    ModelFilesError,
+    PromptError,
+    UnsupportedModelError,
+)
+from tests.npu_sim.llm.families import VOCABULARY, make_model, save
+
+LIMIT = 24
+Change = Callable[[Path], None]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of two shards and more."""
+    return save(make_model("qwen2"), tmp_path_factory.mktemp("qwen2"), shard="60KB")
+
+
+@pytest.fixture(scope="module")
+def llm(folder: Path, program_folder: Path) -> LLM:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NPU_SIM_CACHE_DIR", str(program_folder))
+        return LLM.from_pretrained(folder, device="cpu", max_cache_len=LIMIT, chunks=(8,))
+
+
+def _config(**changes: Any) -> Change:
+    def change(folder: Path) -> None:
+        file = folder / "config.json"
+        config = {**json.loads(file.read_text()), **changes}
+        file.write_text(json.dumps({k: v for k, v in config.items() if v is not None}))
+
+    return change
+
+
+def _shards(folder: Path) -> list[Path]:
+    return sorted(folder.glob("*.safetensors"))
+
+
+def _cut(folder: Path) -> None:
+    shard = _shards(folder)[0]
+    shard.write_bytes(shard.read_bytes()[:-100])
+
+
+BROKEN: dict[str, tuple[Change, type[NpuError], str]] = {
+    "no config": (lambda f: (f / "config.json").unlink(), ModelFilesError, "no config.json"),
+    "config is no JSON": (
+        lambda f: (f / "config.json").write_text("{") and None,
+        ModelFilesError,
+        "config.json: cannot be read as JSON",
+    ),
+    "no model_type": (_config(model_type=None), ModelFilesError, "no model_type"),
+    "missing shard": (lambda f: _shards(f)[1].unlink(), FileError, "model-00002"),
+    "damaged shard": (_cut, FileError, "model-00001"),
+    "unknown architecture": (
+        _config(model_type="frobnicator"),
+        UnsupportedModelError,
+        "frobnicator",
+    ),
+    "encoder-decoder": (_config(model_type="t5"), UnsupportedModelError, "t5"),
+    "unknown layers": (
+        _config(layer_types=["linear_attention", "full_attention"], use_sliding_window=None),
+        UnsupportedModelError,
+        "linear_attention",
+    ),
+    "quantised": (
+        _config(quantization_config={"quant_method": "gptq", "bits": 4}),
+        UnsupportedModelError,
+        "quantised weights",
+    ),
+    "other dtype": (_config(dtype="float8_e4m3fn"), UnsupportedModelError, "float8_e4m3fn"),
+    "more layers": (_config(num_hidden_layers=3, layer_types=None), ModelFilesError, "layers.2"),
+    "other width": (_config(intermediate_size=128), WeightError, "has shape"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_directory(case: str, folder: Path, tmp_path: Path) -> None:
+    change, error, text = BROKEN[case]
+    broken = tmp_path / "model"
+    shutil.copytree(folder, broken)
+    change(broken)
+    with pytest.raises(error, match=text):
+        LLM.from_pretrained(broken, device="cpu", max_cache_len=LIMIT, chunks=())
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    with pytest.raises(ModelFilesError, match="no such directory"):
+        LLM.from_pretrained(tmp_path / "nothing")
+
+
+def test_ropes_that_depend_on_the_length(folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "model"
+    shutil.copytree(folder, broken)
+    ropes = {"rope_type": "dynamic", "rope_theta": 10000.0, "factor": 2.0}
+    _config(rope_parameters={**ropes, "original_max_position_embeddings": 16})(broken)
+    with pytest.raises(UnsupportedModelError, match="max_cache_len=16"):
+        LLM.from_pretrained(broken, device="cpu", max_cache_len=LIMIT, chunks=())
+
+
+@pytest.mark.parametrize(
+    ("prompt", "error", "text"),
+    [
+        ("", PromptError, "empty"),
+        ([], PromptError, "empty"),
+        ([VOCABULARY], PromptError, f"outside the vocabulary of {VOCABULARY}"),
+        ([-1], PromptError, "-1"),
+        ([5] * (LIMIT + 1), CacheFullError, f"{LIMIT + 1} tokens, the KV cache holds {LIMIT}"),
+        (["fine", ""], PromptError, "empty"),
+    ],
+)
+def test_prompts(llm: LLM, prompt: Any, error: type[NpuError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        llm.generate(prompt)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": 1.5},
+        {"max_new_tokens": 0},
+        {"stop": ""},
+    ],
+)
+def test_options(llm: LLM, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        llm.generate("fox", **options)
+
+
+@pytest.mark.parametrize(
+    "options", [{"compute_dtype": "float8"}, {"max_cache_len": 0}, {"max_cache_len": 10**6}]
+)
+def test_loading_options(folder: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        LLM.from_pretrained(folder, device="cpu", **options)
+
+
+def test_cache_full_during_generation(llm: LLM) -> None:
+    prompt = [5] * (LIMIT - 3)
+    texts = llm.generate(prompt, max_new_tokens=10)
+    with pytest.raises(CacheFullError, match="max_cache_len"):
+        texts.finish()
+    # A token for each row that was left, and the one that follows the last of them.
+    assert len(texts.generations[0].token_ids) == 4
+    fits = llm.generate(prompt, max_new_tokens=4, stream=False)
+    assert fits.token_ids == texts.generations[0].token_ids
+    assert fits.finish_reason == "length"
+    # Without a wish, the text ends where the cache does.
+    assert llm.generate(prompt, stream=False) == fits
+
+
+def test_no_tokenizer(folder: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "model"
+    shutil.copytree(folder, bare)
+    (bare / "tokenizer.json").unlink()
+    llm = LLM.from_pretrained(bare, device="cpu", max_cache_len=LIMIT, chunks=(8,))
+    assert len(llm.generate([5, 6], 3, stream=False).token_ids) == 3
+    with pytest.raises(ModelFilesError, match=r"no tokenizer\.json"):
+        llm.generate("text")
+    with pytest.raises(ModelFilesError, match=r"no tokenizer\.json"):
+        llm.generate([5], stop="x")
+
+
+def test_no_chat_template(llm: LLM) -> None:
+    with pytest.raises(PromptError, match="no chat template"):
+        llm.chat([{"role": "user", "content": "hello"}])
