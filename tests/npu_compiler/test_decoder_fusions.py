@@ -74,8 +74,10 @@ def test_caches_that_are_not_donated_are_copied_first() -> None:
     assert count(result)["rotary_cache"] == 2 and result.copies <= 8
 
 
-def test_bfloat16() -> None:
-    model = tiny("Qwen2").to(torch.bfloat16)
+@pytest.mark.parametrize("name", ["Qwen2", "Olmo2"])
+def test_bfloat16(name: str) -> None:
+    """Olmo 2 turns its heads in float32 and rounds them afterwards."""
+    model = tiny(name).to(torch.bfloat16)
     inputs = inputs_for(model, 2, 3, ROWS, torch.bfloat16)
     result = check(Decoder(model).eval(), *inputs, compute_dtype="bfloat16")
     assert count(result)["rotary_cache"] == 2

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from npu_compiler.fusions import Fusion, Replacement
 from npu_compiler.fusions.parts import MUL, add
-from npu_compiler.fusions.pattern import Capture, Items, Match, Op
+from npu_compiler.fusions.pattern import CASTS, Capture, Items, Match, Op
 from npu_compiler.graph import Value
 from npu_compiler.ops.rotary import ROTARY
 
@@ -45,4 +45,8 @@ def _rewrite(match: Match, out: Value) -> Replacement | None:
     return ROTARY, {"x": x, "cos": found["cos"], "sin": found["sin"]}
 
 
-FUSIONS = (Fusion("rotary", _PATTERN, _rewrite),)
+FUSIONS = (
+    Fusion("rotary", _PATTERN, _rewrite),
+    # Half-precision heads turned by float32 tables, and rounded in the end.
+    Fusion("rotary_rounded", Op(" ".join(sorted(CASTS)), self=_PATTERN), _rewrite),
+)
