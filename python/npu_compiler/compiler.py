@@ -28,6 +28,7 @@ def compile(
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
     model_dtype: str | None = None,
+    weight_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
     weights_in_place: bool | None = None,
@@ -42,6 +43,9 @@ def compile(
             else the weights'.
         model_dtype: the IR dtype that is stored as ``compute_dtype``; by default that of most
             weights (a part of a model takes its model's).
+        weight_dtype: "int8" stores the weights of linear layers as symmetric 8-bit integers with a
+            float32 scale per output channel, quantised on loading (implies weights_in_place);
+            npu_runtime.quantization_errors says what that costs.
         donate_inputs: names of inputs whose memory an output takes over: a KV cache that the model
             updates in place is then never copied. A run changes the buffers that it is given for
             them.
@@ -67,6 +71,7 @@ def compile(
         target=target,
         compute_dtype=compute_dtype,
         model_dtype=model_dtype,
+        weight_dtype=weight_dtype,
         donate_inputs=donate_inputs,
         keep=keep,
         weights_in_place=weights_in_place,
@@ -95,6 +100,7 @@ def compile_graph(
     target: TargetConfig | None = None,
     compute_dtype: str | None = None,
     model_dtype: str | None = None,
+    weight_dtype: str | None = None,
     donate_inputs: Collection[str] = (),
     keep: Collection[str] = (),
     weights_in_place: bool | None = None,
@@ -105,8 +111,8 @@ def compile_graph(
     target = target or TargetConfig()
     check = checking() if check is None else check
     _check_donated(graph, donate_inputs)
-    graph.weights_in_place = weights_in_place
-    precision = choose_precision(graph, target, compute_dtype, model_dtype)
+    graph.weights_in_place = True if weight_dtype is not None else weights_in_place
+    precision = choose_precision(graph, target, compute_dtype, model_dtype, weight_dtype)
     raise_for_violations(write_violations(graph))
     run_passes(graph, CANONICALIZE, check)
     raise_for_violations(check_constraints(graph))

@@ -14,11 +14,12 @@ from npu_compiler.target import TargetConfig
 @dataclass(frozen=True, slots=True)
 class Precision:
     """Tensors of ``model_dtype`` are stored as ``compute_dtype``; every other dtype is stored as it
-    is.
+    is. ``weight_dtype`` "int8": linear layers' weights are stored as integers and scales.
     """
 
     model_dtype: str
     compute_dtype: str
+    weight_dtype: str | None = None
 
     def storage(self, ir_dtype: str) -> str:
         """The storage dtype of an IR dtype."""
@@ -30,6 +31,7 @@ def choose_precision(
     target: TargetConfig,
     compute_dtype: str | None,
     model_dtype: str | None = None,
+    weight_dtype: str | None = None,
 ) -> Precision:
     """The dtype that holds most of the weights (without weights: of the inputs) decides: float32
     models compute in float16, float16 and bfloat16 models in their own; ``compute_dtype`` overrides
@@ -38,6 +40,8 @@ def choose_precision(
     for name, dtype in (("compute_dtype", compute_dtype), ("model_dtype", model_dtype)):
         if dtype is not None and dtype not in COMPUTE:
             raise CompileOptionError(f"{name} must be one of {', '.join(COMPUTE)}, got {dtype!r}")
+    if weight_dtype not in (None, "int8"):
+        raise CompileOptionError(f"weight_dtype must be int8 or None, got {weight_dtype!r}")
     elements: Counter[str] = Counter()
     for value in {v.key: v for v in graph.weights.values()}.values():
         elements[value.dtype] += value.numel
@@ -52,4 +56,4 @@ def choose_precision(
             f"the target computes in {', '.join(target.compute_dtypes)}, not in {compute}; "
             "choose another compute_dtype"
         )
-    return Precision(model, compute)
+    return Precision(model, compute, weight_dtype)

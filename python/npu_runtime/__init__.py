@@ -19,6 +19,7 @@ from npu_runtime.errors import NpuError
 from npu_runtime.executor import Executor
 from npu_runtime.prepared_run import PreparedRun
 from npu_runtime.profiler import Profiler, profile
+from npu_runtime.quantization import QuantizedWeight, quantization_errors
 from npu_runtime.weight_loader import load_weights
 from npu_runtime.weight_set import WeightSet
 
@@ -36,10 +37,12 @@ __all__ = [
     "NpuError",
     "PreparedRun",
     "Profiler",
+    "QuantizedWeight",
     "ReferenceBackend",
     "WeightSet",
     "available_devices",
     "execute_cpu_partition",
     "load_weights",
     "profile",
+    "quantization_errors",
 ]

@@ -26,16 +26,24 @@ LINEAR = "npu.linear"
 
 
 def joined_parameter(
-    lowering: Lowering, parts: Sequence[Value], dtype: str, groups: int = 1
+    lowering: Lowering,
+    parts: Sequence[Value],
+    dtype: str,
+    groups: int = 1,
+    quantize: str | None = None,
 ) -> View:
     """Parameters behind each other along dimension 0 as one device weight, with a new first
-    dimension of ``groups``, among which they are divided.
+    dimension of ``groups``, among which they are divided. ``quantize``: the recipe step that makes
+    integers, or their scales (without the last dimension), of the whole.
     """
     steps = [
         RecipeStep("load" if at == 0 else "append", sources=(part.key,))
         for at, part in enumerate(parts)
     ]
     shape = (sum(part.shape[0] for part in parts), *parts[0].shape[1:])
+    if quantize is not None:
+        steps.append(RecipeStep(quantize))
+        shape = shape[:-1] if quantize == "quantize_scale" else shape
     name = "+".join(str(part.key) for part in parts)
     cast = RecipeStep("cast", dtype=dtype)
     whole = lowering.make_parameter(name, [*steps, cast], dtype, shape, "weight", parts[0].dtype)
@@ -55,12 +63,25 @@ def _merged(view: View) -> View | None:
     return None if merged is None else merged[0]
 
 
+def _weights(
+    lowering: Lowering, weights: Sequence[Value], dtype: str, parts: int
+) -> tuple[View, View | None]:
+    """The matrices (p, n, k), and the scales (p, n) of integers."""
+    integers = lowering.precision.weight_dtype
+    if integers is None:
+        return joined_parameter(lowering, weights, dtype, parts), None
+    return (
+        joined_parameter(lowering, weights, integers, parts, "quantize"),
+        joined_parameter(lowering, weights, "float32", parts, "quantize_scale"),
+    )
+
+
 def _lower(lowering: Lowering, node: Node) -> None:
     args = node.args
     x = _rows(lowering, node, lowering.read(node.tensor("input")))
     parts = 2 if args["gate"] is not None else 1
     outputs = sum(weight.shape[0] for weight in args["weights"]) // parts
-    w = joined_parameter(lowering, args["weights"], x.dtype, parts)
+    w, w_scale = _weights(lowering, args["weights"], x.dtype, parts)
     bias = joined_parameter(lowering, args["biases"], "float32", parts) if args["biases"] else None
     weight = args["norm_weight"]
     scale = None if weight is None else lowering.parameter(weight, (), "float32")
@@ -91,7 +112,7 @@ def _lower(lowering: Lowering, node: Node) -> None:
         "x": x,
         "scale": scale,
         "w": w,
-        "w_scale": None,
+        "w_scale": w_scale,
         "bias": bias,
         "residual": added,
         "y": y,

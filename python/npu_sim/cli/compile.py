@@ -28,6 +28,14 @@ def compile_command(
             show_default=False,
         ),
     ] = None,
+    weight_dtype: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DTYPE",
+            help="int8: weights of linear layers as 8-bit integers with a scale per channel.",
+            show_default=False,
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Compile the IR of a model into a program that every device runs.
@@ -36,6 +44,7 @@ def compile_command(
     Examples:
       npu-sim compile resnet18_ir.json -o resnet18.npubin
       npu-sim compile resnet18_ir.json -o resnet18.npubin --compute-dtype bfloat16 --json
+      npu-sim compile decoder_ir.json -o decoder.npubin --weight-dtype int8
     """
     import time
 
@@ -43,7 +52,7 @@ def compile_command(
     from npu_sim.summary import summarize
 
     begin = time.perf_counter()
-    program = npu_compiler.compile(str(ir), compute_dtype=compute_dtype)
+    program = npu_compiler.compile(str(ir), compute_dtype=compute_dtype, weight_dtype=weight_dtype)
     seconds = time.perf_counter() - begin
     program.save(str(output))
     summary = summarize(program)
