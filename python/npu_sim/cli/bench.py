@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -28,7 +29,8 @@ def bench_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="resnet18, -34, -50, -101, -152, or a compiled program (.npubin).",
+            help="resnet18, -34, -50, -101, -152, a compiled program (.npubin), qwen2.5-1.5b, -0.5b, "
+            "or the directory of a language model.",
             show_default=False,
         ),
     ],
@@ -46,6 +48,26 @@ def bench_command(
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, help="Turns of each contender.")] = 12,
     turn_ms: Annotated[int, typer.Option(min=1, help="Length of a turn.")] = 150,
+    random_weights: Annotated[
+        bool, typer.Option("--random-weights", help="Language models by name: random weights.")
+    ] = False,
+    prompt_tokens: Annotated[
+        int, typer.Option(min=1, help="Language models: tokens before those that are timed.")
+    ] = 128,
+    max_cache_len: Annotated[
+        int | None,
+        typer.Option(min=1, help="Language models: tokens that the KV cache holds."),
+    ] = None,
+    sweep: Annotated[
+        bool, typer.Option("--sweep", help="Language models: time tokens at 1, 2, 4, … too.")
+    ] = False,
+    weight_dtype: Annotated[
+        str | None, typer.Option(metavar="DTYPE", help="Language models: int8 weights.")
+    ] = None,
+    chart: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --sweep: time over position, .svg or .png."),
+    ] = None,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -53,22 +75,42 @@ def bench_command(
 
     All contenders get the same model, images and number of threads, and take turns in one
     process. `ratio` is to our first row: above 1 is slower than us. Peers that are not installed
-    are listed with the way to install them.
+    are listed with the way to install them. Language models (peers: torch, torch-compile) are
+    timed per token and per prompt, beside the bandwidth of memory in the same minute.
 
     \b
     Examples:
       npu-sim bench resnet50 --against torch,onnxruntime,openvino
       npu-sim bench resnet18 --dtype float16,bfloat16 --against openvino --batch 4 --json
       npu-sim bench model.npubin --device cpu
+      npu-sim bench qwen2.5-1.5b --random-weights --against torch
+      npu-sim bench qwen2.5-1.5b --random-weights --sweep --chart positions.svg --json
     """
     from npu_sim.bench import report
     from npu_sim.bench.contenders import Absent, default_threads
     from npu_sim.bench.measure import interleave
+    from npu_sim.cli.bench_language import bench_language, is_language_model
 
     used_threads = threads or default_threads()
     # Read by the cpu device when it is opened.
     os.environ[THREADS_VARIABLE] = str(used_threads)
     names, dtypes = split_list(against), split_list(dtype)
+    if is_language_model(model):
+        bench_language(
+            model,
+            random_weights=random_weights,
+            against=names,
+            prompt_tokens=prompt_tokens,
+            max_cache_len=max_cache_len,
+            sweep=sweep,
+            weight_dtype=weight_dtype,
+            device=device,
+            threads=used_threads,
+            rounds=rounds,
+            chart=chart,
+            json=json,
+        )
+        return
     absent: list[Absent] = []
     expected = None
     if model.endswith(".npubin"):
@@ -146,8 +188,6 @@ def _models(
 
 def _program(path: str, peer_names: Sequence[str], device: str | None) -> list[Any]:
     """A compiled program alone, with random weights and inputs."""
-    from pathlib import Path
-
     from npu_sim.bench import own
     from npu_sim.pipeline import Ready
     from npu_sim.session import Session, random_inputs

@@ -1,0 +1,170 @@
+"""The measurements of a language model: starts, prompts, tokens, positions, memory."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from npu_sim.bench.language.stepper import (
+    BandwidthProbe,
+    OwnStepper,
+    Stepper,
+    weight_bytes_per_token,
+)
+from npu_sim.bench.measure import Statistics, interleave
+from npu_sim.errors import UsageError
+
+_READ = "read"
+_TOKEN = 5
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is measured. ``prompt``: tokens of the prompt, after which tokens are timed;
+    ``positions``: further places to time a token at.
+    """
+
+    folder: Path
+    prompt: int = 128
+    max_cache_len: int = 1024
+    positions: tuple[int, ...] = ()
+    weight_dtype: str | None = None
+    compute_dtype: str | None = None
+    device: str | None = None
+    threads: int = 1
+    rounds: int = 8
+    against: tuple[str, ...] = ()
+
+
+def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
+    """Every measurement as plain data; ``on_step`` is told what comes next."""
+    from npu_sim.llm import LLM
+
+    options = {
+        "max_cache_len": settings.max_cache_len,
+        "weight_dtype": settings.weight_dtype,
+        "compute_dtype": settings.compute_dtype,
+        "device": settings.device,
+    }
+    on_step("loading, first start")
+    begin = time.perf_counter()
+    llm = LLM.from_pretrained(settings.folder, progress=False, **options)  # type: ignore[arg-type]
+    first_start = time.perf_counter() - begin
+    on_step("loading, second start in a process of its own")
+    start = _start(settings, options)
+    own = OwnStepper(llm, _precision(llm.compute_dtype, settings.weight_dtype))
+    steppers: list[Stepper] = [own, *_peers(settings, on_step)]
+    program = llm.program
+    probe = BandwidthProbe(settings.threads)
+
+    on_step(f"prompts of {settings.prompt} tokens")
+    prompt = [1 + i % 1000 for i in range(settings.prompt)]
+    prompts = interleave(
+        {_label(s): _prompting(s, prompt) for s in steppers},
+        rounds=max(2, settings.rounds // 2),
+        turn_seconds=0.0,
+        warmup_seconds=0.0,
+    )
+    on_step(f"tokens after {settings.prompt}")
+    tokens, read = _tokens(steppers, probe, settings.prompt, settings.rounds)
+    swept = []
+    for position in settings.positions:
+        on_step(f"tokens after {position}")
+        times, _ = _tokens(steppers, probe, position, max(2, settings.rounds // 3))
+        swept.append({"position": position, **{k: v.to_dict() for k, v in times.items()}})
+
+    mine = tokens[_label(own)]
+    needed = weight_bytes_per_token(program)
+    bandwidth = probe.bandwidth(read.median)
+    entry = program.entry("decode")
+    return {
+        "precision": own.precision,
+        "threads": settings.threads,
+        "prompt_tokens": settings.prompt,
+        "max_cache_len": settings.max_cache_len,
+        "dispatches_per_token": entry.dispatch_count,
+        "weight_bytes_per_token": needed,
+        "ms_per_token_median": mine.median,
+        "ms_per_token_iqr": mine.spread,
+        "tokens_per_s": 1e3 / mine.median,
+        "read_gb_s": bandwidth / 1e9,
+        "bandwidth_share": needed / (mine.median / 1e3) / bandwidth,
+        "ttft_ms": prompts[_label(own)].median,
+        "prefill_tokens_per_s": settings.prompt / prompts[_label(own)].median * 1e3,
+        "first_start_s": first_start,
+        **{f"second_start_{k}" if k.endswith("_s") else k: v for k, v in start.items()},
+        "program_bytes": len(program.to_bytes()),
+        "contenders": [
+            {
+                "name": s.name,
+                "precision": s.precision,
+                "token": tokens[_label(s)].to_dict(),
+                "prompt": prompts[_label(s)].to_dict(),
+                "token_ratio": tokens[_label(s)].median / mine.median,
+                "prompt_ratio": prompts[_label(s)].median / prompts[_label(own)].median,
+            }
+            for s in steppers
+        ],
+        "positions": swept,
+    }
+
+
+def _precision(compute: str, weights: str | None) -> str:
+    return compute if weights is None else f"{compute}, weights {weights}"
+
+
+def _label(stepper: Stepper) -> str:
+    return f"{stepper.name} {stepper.precision}"
+
+
+def _prompting(stepper: Stepper, ids: Sequence[int]) -> Callable[[], object]:
+    return lambda: stepper.prompt(ids)
+
+
+def _tokens(
+    steppers: Sequence[Stepper], probe: BandwidthProbe, position: int, rounds: int
+) -> tuple[dict[str, Statistics], Statistics]:
+    """Times of a token of each, and of reading memory, in turns."""
+    runs: dict[str, Callable[[], object]] = {}
+    for stepper in steppers:
+        stepper.move_to(position)
+        runs[_label(stepper)] = lambda stepper=stepper: stepper.token(_TOKEN)  # type: ignore[misc]
+    times = interleave({**runs, _READ: probe.run}, rounds=rounds, turn_seconds=0.5)
+    return times, times.pop(_READ)
+
+
+def _peers(settings: Settings, on_step: Callable[[str], None]) -> list[Stepper]:
+    found: list[Stepper] = []
+    for name in settings.against:
+        if name not in ("torch", "torch-compile"):
+            raise UsageError(
+                f"--against {name}: peers for language models are torch and torch-compile"
+            )
+        on_step(f"loading {name}")
+        from npu_sim.bench.language.torch_stepper import TorchStepper
+
+        stepper = TorchStepper(settings.folder, settings.threads, name == "torch-compile")
+        stepper.name = name
+        found.append(stepper)
+    return found
+
+
+def _start(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:
+    """See start.py."""
+    given = json.dumps({**options, "prompt": settings.prompt})
+    done = subprocess.run(
+        [sys.executable, "-m", "npu_sim.bench.language.start", str(settings.folder), given],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise UsageError(f"the second start failed:\n{done.stderr.strip()[-2000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
