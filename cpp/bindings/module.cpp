@@ -3,6 +3,8 @@
 #include "runtime/devices.hpp"
 
 NB_MODULE(_native, m) {
+  // At exit an exception's traceback may still hold objects: nothing that a user could do about.
+  nanobind::set_leak_warnings(false);
   m.doc() = "Native part of npu_runtime: programs, devices, buffers, runs.";
   npu::register_metal_device();
   npu::register_cpu_device();

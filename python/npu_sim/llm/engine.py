@@ -80,6 +80,11 @@ class Engine:
         self._free: list[Caches] = []
 
     @property
+    def weight_bytes(self) -> int:
+        """Device memory of the weights, those that stay in the mapped file included."""
+        return self._weights.size_bytes
+
+    @property
     def cache_bytes(self) -> int:
         """Device memory of the caches of one batch."""
         return sum(Layout.of_spec(spec).nbytes for spec in self._steps[0].caches)

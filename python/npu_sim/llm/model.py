@@ -46,7 +46,7 @@ class LLM:
         self._tokenizer = Tokenizer(files) if files.has_tokenizer else None
         self._made: Made = {}
         self._engines: dict[tuple[str, int], Engine] = {}
-        self._engine("generate", 1)
+        self.engine()
 
     @classmethod
     def from_pretrained(
@@ -114,7 +114,7 @@ class LLM:
     @property
     def program(self) -> CompiledProgram:
         """The compiled program of one sequence: entry points prefill, decode and others."""
-        return self._engine("generate", 1).program
+        return self.engine().program
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -200,7 +200,7 @@ class LLM:
             # Stop strings need text: say so before anything is made.
             _ = self.tokenizer
         limits = Limits(max_new_tokens, self._files.end_tokens(), stops)
-        engine = self._engine("generate", len(prompts))
+        engine = self.engine(len(prompts))
         pieces = generate(engine, self._tokenizer, prompts, sampling, limits, reuse_cache)
         texts = TextStream(pieces, len(prompts))
         if stream:
@@ -239,7 +239,7 @@ class LLM:
         return math.exp(total / (len(ids) - 1))
 
     def _logits(self, ids: Sequence[int]) -> Iterator[NDArray[np.float32]]:
-        engine = self._engine("score", 1)
+        engine = self.engine(1, "score")
         caches = engine.take_caches()
         try:
             yield from engine.score(caches, ids)
@@ -262,8 +262,10 @@ class LLM:
             )
         return ids
 
-    def _engine(self, kind: str, batch: int) -> Engine:
-        """The engine for so many sequences, made when it is first asked for."""
+    def engine(self, batch: int = 1, kind: str = "generate") -> Engine:
+        """What runs the steps of so many sequences, to "generate" or to "score" texts; made when
+        it is first asked for. For those who need more control than ``generate`` gives.
+        """
         known = self._engines.get((kind, batch))
         if known is None:
             options = self._options.for_batch(batch)
