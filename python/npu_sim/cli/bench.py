@@ -29,7 +29,7 @@ def bench_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="resnet18, -34, -50, -101, -152, a compiled program (.npubin), qwen2.5-1.5b, -0.5b, "
+            help="resnet18, -34, -50, -101, -152, qwen2.5-0.5b, -1.5b, a compiled program (.npubin) "
             "or the directory of a language model.",
             show_default=False,
         ),

@@ -44,7 +44,7 @@ def bench_language(
     from npu_sim.bench.language.run import Settings, bench
 
     length = max_cache_len or (LONGEST + 128 if sweep else prompt_tokens + 256)
-    positions = tuple(2**i for i in range(LONGEST.bit_length())) + (LONGEST,) if sweep else ()
+    positions = [*(2**i for i in range(LONGEST.bit_length())), LONGEST] if sweep else []
     with _folder(model, random_weights) as folder, progress() as display:
         task = display.add_task("starting", total=None)
         found = bench(

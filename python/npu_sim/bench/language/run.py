@@ -82,13 +82,12 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
     mine = tokens[_label(own)]
     needed = weight_bytes_per_token(program)
     bandwidth = probe.bandwidth(read.median)
-    entry = program.entry("decode")
     return {
         "precision": own.precision,
         "threads": settings.threads,
         "prompt_tokens": settings.prompt,
         "max_cache_len": settings.max_cache_len,
-        "dispatches_per_token": entry.dispatch_count,
+        "dispatches_per_token": len(program.entry("decode").kernel_calls),
         "weight_bytes_per_token": needed,
         "ms_per_token_median": mine.median,
         "ms_per_token_iqr": mine.spread,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from math import prod
 from typing import TYPE_CHECKING, ClassVar
 
 from npu_compiler.dtypes import DTYPES
@@ -64,24 +65,14 @@ class OwnStepper(Stepper):
 
 def weight_bytes_per_token(program: CompiledProgram, entry: str = "decode") -> int:
     """Bytes of weights that matrix products of an entry point read: what a token costs at least."""
-    chosen = program.entry(entry)
-    calls = program.kernel_calls[
-        chosen.dispatch_first : chosen.dispatch_first + chosen.dispatch_count
-    ]
     read = {
         (view.buffer, view.offset): view
-        for call in calls
+        for call in program.entry(entry).kernel_calls
         if call.kernel_name in ("linear", "gemm")
         for view in call.operands
         if view is not None and program.buffer_allocations[view.buffer].kind == "weight"
     }
-    total = 0
-    for view in read.values():
-        count = 1
-        for n in view.shape:
-            count *= n
-        total += count * DTYPES[view.dtype].size
-    return total
+    return sum(prod(view.shape) * DTYPES[view.dtype].size for view in read.values())
 
 
 class BandwidthProbe:

@@ -25,11 +25,9 @@ class TorchStepper(Stepper):
         self.precision = str(self._model.dtype).removeprefix("torch.")
         self._forward: Any = torch.compile(self._model) if compiled else self._model
         self._cache: Any = None
-        self._position = 0
 
     def prompt(self, ids: Sequence[int]) -> int:
         self._cache = transformers.DynamicCache(config=self._model.config)
-        self._position = len(ids)
         return self._run(list(ids), logits_to_keep=1)
 
     def move_to(self, position: int) -> None:
@@ -39,14 +37,13 @@ class TorchStepper(Stepper):
             config.hidden_size // config.num_attention_heads
         )
         self._cache = transformers.DynamicCache(config=config)
-        self._position = position
         rows = torch.zeros(1, heads, position, width, dtype=self._model.dtype)
         for layer in range(config.num_hidden_layers):
             self._cache.update(rows, rows, layer)
 
     def token(self, token: int) -> int:
         found = self._run([token])
-        self._cache.crop(self._position)
+        self._cache.crop(-1)
         return found
 
     @torch.inference_mode()
