@@ -29,8 +29,8 @@ def bench_command(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="resnet18, -34, -50, -101, -152, qwen2.5-0.5b, -1.5b, a compiled program (.npubin) "
-            "or the directory of a language model.",
+            help="resnet18, -34, -50, -101, -152, qwen2.5-0.5b, -1.5b, a program (.npubin), "
+            "or a language model's directory.",
             show_default=False,
         ),
     ],

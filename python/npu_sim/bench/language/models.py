@@ -79,7 +79,7 @@ def write_random_model(name: str, folder: Path, layers: int | None = None) -> No
             flat = flat + 1
         shards[-1][key] = flat.view(parameter.shape).contiguous()
         filled += 2 * count
-    places = {}
+    places: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
         file = f"model-{number:05}-of-{len(shards):05}.safetensors"
         save_file(shard, folder / file)

@@ -148,9 +148,7 @@ def _peers(settings: Settings, on_step: Callable[[str], None]) -> list[Stepper]:
         on_step(f"loading {name}")
         from npu_sim.bench.language.torch_stepper import TorchStepper
 
-        stepper = TorchStepper(settings.folder, settings.threads, name == "torch-compile")
-        stepper.name = name
-        found.append(stepper)
+        found.append(TorchStepper(settings.folder, settings.threads, name == "torch-compile"))
     return found
 
 

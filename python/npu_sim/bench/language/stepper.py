@@ -6,7 +6,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from npu_compiler.dtypes import DTYPES
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Stepper(ABC):
     """A runtime with a loaded model."""
 
-    name: ClassVar[str]
+    name: str
     precision: str
 
     @abstractmethod

@@ -15,13 +15,13 @@ from npu_sim.bench.language.stepper import Stepper
 class TorchStepper(Stepper):
     """The transformers model in its checkpoint's dtype, compiled where ``compiled``."""
 
-    name = "torch"
-
     def __init__(self, folder: Path, threads: int, compiled: bool = False) -> None:
         torch.set_num_threads(threads)
+        self.name = "torch-compile" if compiled else "torch"
         self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype="auto", local_files_only=True
-        ).eval()
+        )
+        self._model.eval()
         self.precision = str(self._model.dtype).removeprefix("torch.")
         self._forward: Any = torch.compile(self._model) if compiled else self._model
         self._cache: Any = None
