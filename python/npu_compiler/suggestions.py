@@ -60,9 +60,14 @@ _ADVICE = tuple(
             "floats turned into float64 tensors",
         ),
         (
-            "conv3d|conv_transpose3d|pool3d",
+            "convolution",
+            "3-D convolution",
+            "call torch.nn.functional.conv3d, which the NPU has",
+        ),
+        (
+            "conv_transpose3d|pool3d",
             "",
-            "sum conv2d over the depth of the kernel, with the depth of the input in the batch",
+            "sum 2-D operators over the depth of the kernel, with the input's depth in the batch",
         ),
         (
             r"lstm|gru|rnn_",

@@ -299,3 +299,19 @@ _reads()
 _views()
 _advanced()
 _writes()
+
+
+def _masked_scatter() -> None:
+    mask = images(3, 4, 5, seed=7) > 0
+    case("masked_scatter", torch.masked_scatter, (3, 4, 5), mask, (60,))
+    case("masked_scatter_rows", torch.masked_scatter, (3, 4, 5), mask[:, :, :1], (12, 5))
+    case("masked_scatter_lower_rank", torch.masked_scatter, (3, 4, 5), mask[0], (7, 9))
+    case("masked_scatter_nothing", torch.masked_scatter, (3, 4), torch.zeros(4).bool(), (1,))
+    case("masked_scatter_no_elements", torch.masked_scatter, (0, 4), torch.ones(4).bool(), (3,))
+    case("masked_scatter_0d", torch.masked_scatter, torch.tensor(3), torch.tensor(True),
+         torch.arange(2) + 2**40)  # fmt: skip
+    case("masked_scatter_image", lambda x, m, s: F.max_pool2d(x, 1).masked_scatter(m, s) + 1,
+         (2, 5, 3, 4), images(2, 5, 3, 4, seed=5) > 0.3, (2, 60))  # fmt: skip
+
+
+_masked_scatter()

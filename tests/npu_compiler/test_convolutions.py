@@ -115,8 +115,8 @@ def test_weight_norm_costs_nothing_in_a_run(
 
 
 def test_3d_convolution_is_refused_with_its_weight() -> None:
-    with pytest.raises(npu_compiler.CompilerError, match="conv3d"):
-        npu_compiler.compile(ir_of(nn.Conv3d(2, 3, 3), [images(1, 2, 5, 5, 5)]))
+    with pytest.raises(npu_compiler.CompilerError, match="conv_transpose3d"):
+        npu_compiler.compile(ir_of(nn.ConvTranspose3d(2, 3, 3), [images(1, 2, 5, 5, 5)]))
     function = Function(
         lambda m, x: torch.ops.aten.convolution.default(
             x, m.w, None, [1] * 3, [0] * 3, [1] * 3, False, [0] * 3, 1

@@ -97,7 +97,7 @@ def test_reasons_come_from_the_constraint_check(spectrum: Path) -> None:
         ("aten.dropout.default", {"p": 0.5, "train": True}, "model.eval()"),
         ("aten.masked_select.default", {}, "torch.where"),
         ("aten.bernoulli.default", {}, "pass them to the model as an input"),
-        ("aten.conv3d.default", {}, "depth"),
+        ("aten.conv_transpose3d.input", {}, "depth"),
         ("aten.lstm.input", {}, "LSTMCell"),
         ("aten.linalg_inv.default", {}, "before extract_ir"),
         ("aten.frobnicate.default", {}, "get_supported_ops"),

@@ -244,3 +244,13 @@ def _stable_sort(s: Sampler) -> Call:
 @generator("one_hot")
 def _one_hot(s: Sampler) -> Call:
     return [s.indices(s.shape(s.integer(0, 2)), 7), 7], {}
+
+
+@generator("masked_scatter")
+def _masked_scatter(s: Sampler) -> Call:
+    x = s.tensor((0, 4))
+    mask = s.fresh(s.broadcast_shape(x.shape), "bool")
+    total = 1
+    for n in x.shape:
+        total *= n
+    return [x, mask, s.fresh((total + s.integer(1, 3),), x.dtype)], {}
