@@ -18,6 +18,20 @@ NPU_FUNC npu_f32 npu_combine(npu_u32 op, npu_f32 a, npu_f32 b) {
   return op == NPU_REDUCE_PROD ? a * b : a + b;
 }
 
+// The same for int64; sums and products wrap.
+NPU_FUNC npu_i64 npu_exact_identity(npu_u32 op) {
+  if (op == NPU_REDUCE_MAX) return npu_i64(npu_u64(1) << 63);
+  if (op == NPU_REDUCE_MIN) return npu_i64(~(npu_u64(1) << 63));
+  return op == NPU_REDUCE_PROD ? 1 : 0;
+}
+
+NPU_FUNC npu_i64 npu_exact_combine(npu_u32 op, npu_i64 a, npu_i64 b) {
+  if (op == NPU_REDUCE_MAX) return a > b ? a : b;
+  if (op == NPU_REDUCE_MIN) return a < b ? a : b;
+  return op == NPU_REDUCE_PROD ? npu_i64(npu_u64(a) * npu_u64(b))
+                               : npu_i64(npu_u64(a) + npu_u64(b));
+}
+
 // Every lane gets the result.
 NPU_FUNC npu_f32 npu_simd_reduce(npu_u32 op, npu_f32 v NPU_SITE_PARAM) {
   for (npu_u32 mask = NPU_SIMD_WIDTH / 2; mask != 0; mask /= 2) {

@@ -66,19 +66,6 @@ NPU_FUNC npu_f32 npu_reduce_row(DEVICE_PTR(const npu_u8) x, CONSTANT_REF(P) p, n
   return npu_group_reduce(op, value, partial, threads / NPU_SIMD_WIDTH, self);
 }
 
-NPU_FUNC npu_i64 npu_exact_identity(npu_u32 op) {
-  if (op == NPU_REDUCE_MAX) return npu_i64(npu_u64(1) << 63);
-  if (op == NPU_REDUCE_MIN) return npu_i64(~(npu_u64(1) << 63));
-  return op == NPU_REDUCE_PROD ? 1 : 0;
-}
-
-NPU_FUNC npu_i64 npu_exact_combine(npu_u32 op, npu_i64 a, npu_i64 b) {
-  if (op == NPU_REDUCE_MAX) return a > b ? a : b;
-  if (op == NPU_REDUCE_MIN) return a < b ? a : b;
-  return op == NPU_REDUCE_PROD ? npu_i64(npu_u64(a) * npu_u64(b))
-                               : npu_i64(npu_u64(a) + npu_u64(b));
-}
-
 // The same in int64, for integers and for counting what is not 0 (or with ALL, what is).
 NPU_FUNC npu_i64 npu_reduce_exact(DEVICE_PTR(const npu_u8) x, CONSTANT_REF(ReduceParams) p,
                                   npu_u64 row, npu_u32 op, THREADGROUP_PTR(npu_i64) exact,

@@ -29,18 +29,14 @@ OpTypes op_types(std::uint32_t op) {
 
 class Decoder {
  public:
-  Decoder(const DispatchInfo& dispatch, const TileKernels& tiles, const IterationSpace& space)
-      : dispatch_(dispatch), tiles_(tiles), space_(space) {
+  Decoder(const ProgramSource& source, const TileKernels& tiles, const IterationSpace& space)
+      : source_(source), tiles_(tiles), space_(space) {
     current_.fill(kNoValue);
   }
 
   std::vector<Draft> run() {
-    const auto& params = dispatch_.params_as<ElementwiseParams>();
-    if (params.num_instructions > NPU_MAX_INSTRUCTIONS) {
-      fail("num_instructions", params.num_instructions, "is above the limit");
-    }
-    for (at_ = 0; at_ < params.num_instructions; ++at_) {
-      const std::uint32_t* words = params.code + 4 * at_;
+    for (at_ = 0; at_ < source_.code.size() / 4; ++at_) {
+      const auto words = source_.code.subspan(std::size_t{4} * at_, 4);
       append(words[0] & 0xffu, (words[0] >> 8) & 0xffu,
              {(words[0] >> 16) & 0xffu, words[0] >> 24, words[1]},
              words[2] | std::uint64_t{words[3]} << 32);
@@ -50,10 +46,10 @@ class Decoder {
 
  private:
   [[noreturn]] void fail(const char* what, std::uint32_t value, const char* rule) const {
-    throw Error(ErrorCode::kInvalidProgram,
-                "dispatch '" + std::string(dispatch_.name) + "', elementwise instruction " +
-                    std::to_string(at_) + ": " + what + " " + std::to_string(value) + " " + rule +
-                    "; compile the model again");
+    throw Error(ErrorCode::kInvalidProgram, "dispatch '" + std::string(source_.name) +
+                                                "', instruction " + std::to_string(at_) + ": " +
+                                                what + " " + std::to_string(value) + " " + rule +
+                                                "; compile the model again");
   }
 
   int read(std::uint32_t reg) const {
@@ -71,7 +67,7 @@ class Decoder {
   const schema::Operand& operand(std::uint32_t index, std::uint32_t first,
                                  std::uint32_t count) const {
     if (index >= count) fail("operand", index, "is out of range");
-    const schema::Operand& o = dispatch_.operands[first + index];
+    const schema::Operand& o = source_.operands[first + index];
     if (o.buffer == schema::kNone) fail("operand", index, "is absent");
     if (o.dtype >= tiles_.load.size() || tiles_.load[o.dtype] == nullptr) {
       fail("dtype", o.dtype, "is unknown");
@@ -92,6 +88,10 @@ class Decoder {
       draft.step.wide = input.dtype == NPU_DTYPE_I64;
       draft.invariant = space_.is_broadcast(args[0]);
       draft.dst = define(dst, draft.invariant);
+    } else if (op == NPU_OP_STORE && source_.maps) {
+      if (dst != NPU_ACCUMULATOR_OUTPUT) fail("output", dst, "is not the accumulator");
+      draft.step.kind = TileStep::Kind::kReduce;
+      draft.a = read(args[0]);
     } else if (op == NPU_OP_STORE) {
       const schema::Operand& output = operand(dst, NPU_MAX_INPUTS, NPU_MAX_OUTPUTS);
       draft.step.kind = TileStep::Kind::kStore;
@@ -122,7 +122,7 @@ class Decoder {
 
   bool is_invariant(int value) const { return invariant_[static_cast<std::size_t>(value)]; }
 
-  const DispatchInfo& dispatch_;
+  const ProgramSource& source_;
   const TileKernels& tiles_;
   const IterationSpace& space_;
   std::uint32_t at_ = 0;
@@ -133,9 +133,9 @@ class Decoder {
 
 }  // namespace
 
-std::vector<Draft> decode_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+std::vector<Draft> decode_elementwise(const ProgramSource& source, const TileKernels& tiles,
                                       const IterationSpace& space) {
-  return Decoder(dispatch, tiles, space).run();
+  return Decoder(source, tiles, space).run();
 }
 
 }  // namespace npu::cpu

@@ -12,9 +12,9 @@ namespace {
 
 class Merger {
  public:
-  Merger(std::vector<Draft>& drafts, const DispatchInfo& dispatch, const TileKernels& tiles,
+  Merger(std::vector<Draft>& drafts, const ProgramSource& source, const TileKernels& tiles,
          const IterationSpace& space)
-      : drafts_(drafts), dispatch_(dispatch), tiles_(tiles), space_(space) {}
+      : drafts_(drafts), source_(source), tiles_(tiles), space_(space) {}
 
   void run() {
     count_uses();
@@ -90,7 +90,7 @@ class Merger {
       const Draft* load = only_use(second ? sum->b : sum->a, NPU_OP_LOAD);
       if (load == nullptr) continue;
       const std::uint8_t k = load->step.operand;
-      if (dispatch_.operands[k].dtype != output.dtype || space_.columns().stride[k] != 1) continue;
+      if (source_.operands[k].dtype != output.dtype || space_.columns().stride[k] != 1) continue;
       value = second ? sum->a : sum->b;
       return k;
     }
@@ -98,7 +98,7 @@ class Merger {
   }
 
   void merge_store(Draft& store, bool is_first) const {
-    const schema::Operand& output = dispatch_.operands[store.step.operand];
+    const schema::Operand& output = source_.operands[store.step.operand];
     const RunFinish finish = tiles_.finish[output.dtype];
     if (finish == nullptr || space_.columns().stride[store.step.operand] != 1) return;
     int value = store.a;
@@ -147,7 +147,7 @@ class Merger {
 
   // Elements of the operand are of the type of the registers they are loaded into.
   bool holds_registers(std::uint8_t operand) const {
-    const std::uint8_t dtype = dispatch_.operands[operand].dtype;
+    const std::uint8_t dtype = source_.operands[operand].dtype;
     return dtype == NPU_DTYPE_F32 || dtype == NPU_DTYPE_I32 || dtype == NPU_DTYPE_I64;
   }
 
@@ -174,7 +174,7 @@ class Merger {
   }
 
   std::vector<Draft>& drafts_;
-  const DispatchInfo& dispatch_;
+  const ProgramSource& source_;
   const TileKernels& tiles_;
   const IterationSpace& space_;
   std::vector<int> uses_;                 // by value
@@ -183,9 +183,9 @@ class Merger {
 
 }  // namespace
 
-void merge_elementwise(std::vector<Draft>& drafts, const DispatchInfo& dispatch,
+void merge_elementwise(std::vector<Draft>& drafts, const ProgramSource& source,
                        const TileKernels& tiles, const IterationSpace& space) {
-  Merger(drafts, dispatch, tiles, space).run();
+  Merger(drafts, source, tiles, space).run();
 }
 
 }  // namespace npu::cpu

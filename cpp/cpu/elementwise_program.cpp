@@ -100,10 +100,10 @@ class SlotAssignment {
 
 }  // namespace
 
-ElementwiseProgram lower_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+ElementwiseProgram lower_elementwise(const ProgramSource& source, const TileKernels& tiles,
                                      const IterationSpace& space) {
-  std::vector<Draft> drafts = decode_elementwise(dispatch, tiles, space);
-  merge_elementwise(drafts, dispatch, tiles, space);
+  std::vector<Draft> drafts = decode_elementwise(source, tiles, space);
+  merge_elementwise(drafts, source, tiles, space);
   return SlotAssignment(drafts).run();
 }
 

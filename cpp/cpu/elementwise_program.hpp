@@ -2,7 +2,8 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "cpu/host_kernels.hpp"
@@ -20,6 +21,7 @@ struct TileStep {
     kView,  // a load that may use the operand's memory in place of a register
     kStore,
     kFinish,  // store clamp(a + addend, lo, hi)
+    kReduce,  // hands a over to a reduction
     kConstant,
     kOp,
   };
@@ -37,6 +39,14 @@ struct TileStep {
   RunFinish finish = nullptr;
 };
 
+// Instructions and what they refer to.
+struct ProgramSource {
+  std::string_view name;                      // of the dispatch, for messages
+  std::span<const std::uint32_t> code;        // four words per instruction
+  std::span<const schema::Operand> operands;  // kElementwiseOperands: inputs, outputs
+  bool maps = false;  // stores to output NPU_ACCUMULATOR_OUTPUT hand values to a reduction
+};
+
 struct ElementwiseProgram {
   std::vector<TileStep> invariant;  // gives the same values for every tile: run once per task
   std::vector<TileStep> body;       // run for each tile
@@ -49,7 +59,7 @@ struct ElementwiseProgram {
 // store, hoists what does not depend on the index, and assigns slots by lifetime. Throws
 // Error(kInvalidProgram) naming the instruction for an unknown operation, a register out of range
 // or read before it is written, and an operand that the dispatch lacks.
-ElementwiseProgram lower_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+ElementwiseProgram lower_elementwise(const ProgramSource& source, const TileKernels& tiles,
                                      const IterationSpace& space);
 
 }  // namespace npu::cpu

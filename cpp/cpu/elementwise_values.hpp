@@ -18,13 +18,13 @@ struct Draft {
   bool invariant = false;  // the same for every index
 };
 
-// Checks the dispatch's instructions and gives each result a value of its own.
-std::vector<Draft> decode_elementwise(const DispatchInfo& dispatch, const TileKernels& tiles,
+// Checks the instructions and gives each result a value of its own.
+std::vector<Draft> decode_elementwise(const ProgramSource& source, const TileKernels& tiles,
                                       const IterationSpace& space);
 
 // Merges add, max and min into stores where nothing else uses their results, lets loads of 32-bit
 // types use memory in place, and drops instructions whose results nobody reads.
-void merge_elementwise(std::vector<Draft>& drafts, const DispatchInfo& dispatch,
+void merge_elementwise(std::vector<Draft>& drafts, const ProgramSource& source,
                        const TileKernels& tiles, const IterationSpace& space);
 
 }  // namespace npu::cpu

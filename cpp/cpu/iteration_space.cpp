@@ -55,6 +55,15 @@ std::vector<Axis> merged_axes(std::span<const schema::Operand> operands) {
 
 }  // namespace
 
+std::int64_t columns_of_tile(const Axis& rows, const Axis& columns, std::int64_t capacity) {
+  std::int64_t limit = capacity;
+  if (transposed(rows, columns)) {
+    limit =
+        std::max(kTransposeColumns, capacity / rows.extent / kTransposeColumns * kTransposeColumns);
+  }
+  return std::min({columns.extent, capacity, limit});
+}
+
 IterationSpace::IterationSpace(std::span<const schema::Operand> operands) {
   const std::vector<Axis> axes = merged_axes(operands);
   std::copy(axes.begin(), axes.end(), axis.end() - static_cast<std::ptrdiff_t>(axes.size()));
@@ -62,8 +71,7 @@ IterationSpace::IterationSpace(std::span<const schema::Operand> operands) {
 
 void IterationSpace::cut(std::int64_t capacity) {
   if (elements() == 0) return;
-  tile_columns = std::min(columns().extent, capacity);
-  if (transposed(rows(), columns())) tile_columns = std::min(tile_columns, kTransposeColumns);
+  tile_columns = columns_of_tile(rows(), columns(), capacity);
   tile_rows = std::min(rows().extent, std::max<std::int64_t>(1, capacity / tile_columns));
   column_tiles = ceil_div(columns().extent, tile_columns);
   row_tiles = ceil_div(rows().extent, tile_rows);

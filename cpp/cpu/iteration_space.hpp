@@ -30,6 +30,7 @@ struct IterationSpace {
   std::int64_t row_tiles = 1, column_tiles = 1;
   std::int64_t tiles = 0;  // 0: nothing to do
 
+  IterationSpace() = default;
   // Sorts and merges the axes.
   explicit IterationSpace(std::span<const schema::Operand> operands);
   // Cuts the space into tiles of at most `capacity` elements.
@@ -42,5 +43,10 @@ struct IterationSpace {
   bool is_broadcast(std::size_t operand) const;
   Tile tile(std::int64_t index) const;
 };
+
+// Columns of a tile of at most `capacity` elements: fewer where some operand's neighbours lie along
+// the rows.
+std::int64_t columns_of_tile(const IterationSpace::Axis& rows, const IterationSpace::Axis& columns,
+                             std::int64_t capacity);
 
 }  // namespace npu::cpu

@@ -29,6 +29,12 @@ constexpr std::size_t kFoldMaps = 4;
 using FoldRows = void (*)(float* totals, const float* x, std::int64_t stride, std::int64_t rows,
                           std::int64_t n, float shift);
 
+// By Combine: all of x as one value, and acc[i] = combine(acc[i], x[i]).
+template <class T>
+using IntegerFolds = std::array<T (*)(const T* x, std::int64_t n), kCombines>;
+template <class T>
+using IntegerAccumulations = std::array<void (*)(T* acc, const T* x, std::int64_t n), kCombines>;
+
 struct RowKernels {
   std::array<RunLoad64, NPU_DTYPE_F64 + 1> load64;  // by dtype id; null for floating dtypes
   std::array<RunStore64, NPU_DTYPE_F64 + 1> store64;
@@ -38,12 +44,17 @@ struct RowKernels {
   std::array<RunLoad, NPU_DTYPE_F64 + 1> load_float;
   std::array<RunStore, NPU_DTYPE_F64 + 1> store_float;
 
-  // By Combine and Map; and the same of int64 (sums and products wrap), without maps.
+  // By Combine and Map; and the same of integers (sums and products wrap), without maps.
   std::array<std::array<FoldRows, kFoldMaps>, kCombines> fold_rows;
-  std::array<std::int64_t (*)(const std::int64_t* x, std::int64_t n), kCombines> fold64;
-  // acc[i] = combine(acc[i], x[i]).
-  std::array<void (*)(std::int64_t* acc, const std::int64_t* x, std::int64_t n), kCombines>
-      accumulate64;
+  // acc[i] = x[r * stride + i] of all rows and acc[i] combined.
+  std::array<void (*)(float* acc, const float* x, std::int64_t stride, std::int64_t rows,
+                      std::int64_t n),
+             kCombines>
+      accumulate_rows;
+  IntegerFolds<std::int32_t> fold32;
+  IntegerFolds<std::int64_t> fold64;
+  IntegerAccumulations<std::int32_t> accumulate32;
+  IntegerAccumulations<std::int64_t> accumulate64;
 
   // acc[i] += (x[i] - shift[i])^2.
   void (*accumulate_squares)(float* acc, const float* x, const float* shift, std::int64_t n);

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <limits>
+#include <type_traits>
 
 #include "cpu/kernels/dtype.hpp"
 #include "cpu/scalar_functions.hpp"
@@ -102,30 +103,43 @@ void store_float_bool(std::byte* dst, const std::uint32_t* __restrict src, std::
 // --------------------------------------------------------------------------------------
 
 // Sums and products wrap.
-template <Combine C>
-[[gnu::always_inline]] inline std::int64_t combine64(std::int64_t a, std::int64_t b) {
+template <Combine C, class T>
+[[gnu::always_inline]] inline T combine_integers(T a, T b) {
   if constexpr (C == Combine::kMax) {
     return a > b ? a : b;
   } else if constexpr (C == Combine::kMin) {
     return a < b ? a : b;
   } else {
-    const auto wide_a = static_cast<std::uint64_t>(a), wide_b = static_cast<std::uint64_t>(b);
-    return static_cast<std::int64_t>(C == Combine::kSum ? wide_a + wide_b : wide_a * wide_b);
+    const auto bits_a = static_cast<std::make_unsigned_t<T>>(a);
+    const auto bits_b = static_cast<std::make_unsigned_t<T>>(b);
+    return static_cast<T>(C == Combine::kSum ? bits_a + bits_b : bits_a * bits_b);
   }
 }
 
-template <Combine C>
-std::int64_t fold64(const std::int64_t* x, std::int64_t n) {
-  std::int64_t total = C == Combine::kMax   ? std::numeric_limits<std::int64_t>::min()
-                       : C == Combine::kMin ? std::numeric_limits<std::int64_t>::max()
-                                            : (C == Combine::kProd ? 1 : 0);
-  for (std::int64_t i = 0; i < n; ++i) total = combine64<C>(total, x[i]);
+template <Combine C, class T>
+T fold_integers(const T* x, std::int64_t n) {
+  T total = C == Combine::kMax   ? std::numeric_limits<T>::min()
+            : C == Combine::kMin ? std::numeric_limits<T>::max()
+                                 : static_cast<T>(C == Combine::kProd ? 1 : 0);
+  for (std::int64_t i = 0; i < n; ++i) total = combine_integers<C>(total, x[i]);
   return total;
 }
 
-template <Combine C>
-void accumulate64(std::int64_t* __restrict acc, const std::int64_t* __restrict x, std::int64_t n) {
-  for (std::int64_t i = 0; i < n; ++i) acc[i] = combine64<C>(acc[i], x[i]);
+template <Combine C, class T>
+void accumulate_integers(T* __restrict acc, const T* __restrict x, std::int64_t n) {
+  for (std::int64_t i = 0; i < n; ++i) acc[i] = combine_integers<C>(acc[i], x[i]);
+}
+
+template <class T>
+constexpr IntegerFolds<T> integer_folds() {
+  return {&fold_integers<Combine::kSum, T>, &fold_integers<Combine::kMax, T>,
+          &fold_integers<Combine::kMin, T>, &fold_integers<Combine::kProd, T>};
+}
+
+template <class T>
+constexpr IntegerAccumulations<T> integer_accumulations() {
+  return {&accumulate_integers<Combine::kSum, T>, &accumulate_integers<Combine::kMax, T>,
+          &accumulate_integers<Combine::kMin, T>, &accumulate_integers<Combine::kProd, T>};
 }
 
 void accumulate_squares(float* __restrict acc, const float* __restrict x,
@@ -233,9 +247,11 @@ void accumulate_extreme(float* __restrict best, std::int32_t* __restrict place,
 
 std::int64_t scan64(std::int64_t* x, std::int64_t total, bool product, std::int64_t n) {
   if (product) {
-    for (std::int64_t i = 0; i < n; ++i) x[i] = total = combine64<Combine::kProd>(total, x[i]);
+    for (std::int64_t i = 0; i < n; ++i)
+      x[i] = total = combine_integers<Combine::kProd>(total, x[i]);
   } else {
-    for (std::int64_t i = 0; i < n; ++i) x[i] = total = combine64<Combine::kSum>(total, x[i]);
+    for (std::int64_t i = 0; i < n; ++i)
+      x[i] = total = combine_integers<Combine::kSum>(total, x[i]);
   }
   return total;
 }
@@ -325,10 +341,12 @@ RowKernels make_table() {
   t.store_float[NPU_DTYPE_B8] = &store_float_bool;
   t.fold_rows = {fold_maps<Combine::kSum>(), fold_maps<Combine::kMax>(), fold_maps<Combine::kMin>(),
                  fold_maps<Combine::kProd>()};
-  t.fold64 = {&fold64<Combine::kSum>, &fold64<Combine::kMax>, &fold64<Combine::kMin>,
-              &fold64<Combine::kProd>};
-  t.accumulate64 = {&accumulate64<Combine::kSum>, &accumulate64<Combine::kMax>,
-                    &accumulate64<Combine::kMin>, &accumulate64<Combine::kProd>};
+  t.accumulate_rows = {&accumulate_rows<Combine::kSum>, &accumulate_rows<Combine::kMax>,
+                       &accumulate_rows<Combine::kMin>, &accumulate_rows<Combine::kProd>};
+  t.fold32 = integer_folds<std::int32_t>();
+  t.fold64 = integer_folds<std::int64_t>();
+  t.accumulate32 = integer_accumulations<std::int32_t>();
+  t.accumulate64 = integer_accumulations<std::int64_t>();
   t.scan64 = &scan64;
   t.accumulate_squares = &accumulate_squares;
   t.absolute = &absolute;

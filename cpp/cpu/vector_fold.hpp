@@ -71,17 +71,20 @@ template <Combine C>
   return v[0];
 }
 
+constexpr float kFoldInfinity = std::numeric_limits<float>::infinity();
+// The value that changes nothing when combined.
+template <Combine C>
+constexpr float kCombineStart = C == Combine::kMax    ? -kFoldInfinity
+                                : C == Combine::kMin  ? kFoldInfinity
+                                : C == Combine::kProd ? 1.0f
+                                                      : 0.0f;
+
 // One row in four chains, which hide the latency of additions and keep rounding errors small.
 template <Combine C, Map M>
 [[gnu::always_inline]] inline float fold_row(const float* x, std::int64_t n, float shift) {
   constexpr int kChains = 4;
   constexpr std::int64_t kStep = kChains * kVectorLanes;
-  constexpr float kInfinity = std::numeric_limits<float>::infinity();
-  constexpr float kStart = C == Combine::kMax    ? -kInfinity
-                           : C == Combine::kMin  ? kInfinity
-                           : C == Combine::kProd ? 1.0f
-                                                 : 0.0f;
-  const FloatVector start = FloatVector{} + kStart;
+  const FloatVector start = FloatVector{} + kCombineStart<C>;
   const FloatVector shifts = FloatVector{} + shift;
   FloatVector chain[kChains] = {start, start, start, start};
   std::int64_t i = 0;
@@ -106,10 +109,69 @@ template <Combine C, Map M>
                                              combine_vectors<C>(chain[2], chain[3])));
 }
 
+// Rows shorter than a vector, as many side by side as it has lanes.
+template <Combine C, Map M>
+[[gnu::always_inline]] inline void fold_short_rows(float* totals, const float* x,
+                                                   std::int64_t stride, std::int64_t n,
+                                                   float shift) {
+  FloatVector total = FloatVector{} + kCombineStart<C>;
+  const FloatVector shifts = FloatVector{} + shift;
+  for (std::int64_t i = 0; i < n; ++i) {
+    FloatVector v;
+    for (std::int64_t r = 0; r < kVectorLanes; ++r) v[r] = x[r * stride + i];
+    total = combine_vectors<C>(total, map_vector<M>(v, shifts));
+  }
+  std::memcpy(totals, &total, sizeof total);
+}
+
 template <Combine C, Map M>
 void fold_rows(float* totals, const float* x, std::int64_t stride, std::int64_t rows,
                std::int64_t n, float shift) {
-  for (std::int64_t r = 0; r < rows; ++r) totals[r] = fold_row<C, M>(x + r * stride, n, shift);
+  std::int64_t first = 0;
+  for (; n < kVectorLanes && first + kVectorLanes <= rows; first += kVectorLanes) {
+    fold_short_rows<C, M>(totals + first, x + first * stride, stride, n, shift);
+  }
+  for (std::int64_t r = first; r < rows; ++r) totals[r] = fold_row<C, M>(x + r * stride, n, shift);
+}
+
+// Many rows side by side: acc[i] = combine(acc[i], x[r * stride + i]), V vectors at a time, which
+// stay in registers for all rows.
+template <Combine C, int V>
+[[gnu::always_inline]] inline void accumulate_block(float* acc, const float* x, std::int64_t stride,
+                                                    std::int64_t rows) {
+  FloatVector total[V];
+  for (int j = 0; j < V; ++j) total[j] = load_vector(acc + j * kVectorLanes);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (int j = 0; j < V; ++j) {
+      total[j] = combine_vectors<C>(total[j], load_vector(x + r * stride + j * kVectorLanes));
+    }
+  }
+  std::memcpy(acc, total, sizeof total);
+}
+
+template <Combine C>
+void accumulate_rows(float* acc, const float* x, std::int64_t stride, std::int64_t rows,
+                     std::int64_t n) {
+  constexpr int kBlock = 4;
+  std::int64_t i = 0;
+  for (; i + kBlock * kVectorLanes <= n; i += kBlock * kVectorLanes) {
+    accumulate_block<C, kBlock>(acc + i, x + i, stride, rows);
+  }
+  for (; i + kVectorLanes <= n; i += kVectorLanes) {
+    accumulate_block<C, 1>(acc + i, x + i, stride, rows);
+  }
+  if (i == n) return;
+  // The vector that is left is combined by itself, with what is beyond the rows left out.
+  float rest[kVectorLanes] = {};
+  FloatVector total = FloatVector{} + kCombineStart<C>;
+  const std::size_t bytes = static_cast<std::size_t>(n - i) * sizeof(float);
+  for (std::int64_t r = 0; r < rows; ++r) {
+    std::memcpy(rest, x + r * stride + i, bytes);
+    total = combine_vectors<C>(total, load_vector(rest));
+  }
+  std::memcpy(rest, acc + i, bytes);
+  total = combine_vectors<C>(total, load_vector(rest));
+  std::memcpy(acc + i, &total, bytes);
 }
 
 template <Combine C>

@@ -63,7 +63,7 @@ class Verifier {
   void check_overlap(std::uint32_t index, const KernelInfo& kernel);
   MemoryRange memory_range(const schema::Operand& operand) const;
   // verify_elementwise.cpp
-  void check_elementwise(std::uint32_t index, const KernelInfo& kernel);
+  void check_instructions(std::uint32_t index, const KernelInfo& kernel);
   // verify_arena.cpp
   void check_arena(std::uint32_t entry);
 

@@ -218,7 +218,9 @@ void Verifier::check_rules(std::uint32_t index, const KernelInfo& kernel) {
     fail(Kind::kDispatches, index, flops, " operations on ", bytes.value(), " bytes, the limit is ",
          limit.value());
   }
-  if (kernel.id == NPU_KERNEL_ELEMENTWISE) check_elementwise(index, kernel);
+  if (kernel.id == NPU_KERNEL_ELEMENTWISE || kernel.id == NPU_KERNEL_MAP_REDUCE) {
+    check_instructions(index, kernel);
+  }
 }
 
 MemoryRange Verifier::memory_range(const schema::Operand& operand) const {

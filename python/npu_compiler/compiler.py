@@ -7,7 +7,7 @@ from collections.abc import Collection
 from npu_compiler.codegen import generate
 from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.constraints import check_constraints, raise_for_violations, write_violations
-from npu_compiler.elementwise_groups import elementwise_groups, is_elementwise, lower_group
+from npu_compiler.elementwise_groups import elementwise_groups, lower_group
 from npu_compiler.errors import CompileOptionError, CompilerError, IRError
 from npu_compiler.graph import IRGraph, Node
 from npu_compiler.graph_checker import checking
@@ -143,13 +143,14 @@ def lower_graph(
     kept = frozenset(keep)
     groups = elementwise_groups(graph, fuse)
     steps = {node: step for step, node in enumerate(graph.nodes)}
-    steps |= {node: steps[last] for last, group in groups.items() for node in group}
+    grouped = {node: steps[last] for last, group in groups.items() for node in group}
+    steps |= grouped
     lowering.schedule(steps)
     for node in graph.nodes:
         try:
             if node in groups:
                 lower_group(lowering, groups[node])
-            elif not is_elementwise(node):
+            elif node not in grouped:
                 _lower_node(lowering, node)
             for value in node.outputs:
                 if value.name in kept:

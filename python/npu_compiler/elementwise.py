@@ -29,7 +29,15 @@ from npu_compiler.kernels.scalar_ops import (
 )
 from npu_compiler.view import View
 
-Handle = Value | View
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Accumulator:
+    """The result of a reduction where the program that follows it loads it."""
+
+    dtype: str
+
+
+Handle = Value | View | Accumulator
 
 
 class ProgramTooLargeError(Exception):
@@ -222,15 +230,22 @@ class Builder:
         All stores come last: an output may lie where an input was. Raises ProgramTooLargeError
         beyond the kernel's limits.
         """
-        live = self._live(results)
         used = self.used_inputs(*results)
-        slots = {self.inputs.index(handle): slot for slot, handle in enumerate(used)}
-        if (
-            len(used) > MAX_INPUTS
-            or len(results) > MAX_OUTPUTS
-            or len(live) + len(results) > MAX_INSTRUCTIONS
-        ):
+        if len(used) > MAX_INPUTS or len(results) > MAX_OUTPUTS:
             raise ProgramTooLargeError
+        slots = {handle: slot for slot, handle in enumerate(used)}
+        code = self.instructions(results, slots, range(len(results)))
+        if len(code) > MAX_INSTRUCTIONS:
+            raise ProgramTooLargeError
+        return words_of(code), len(code)
+
+    def instructions(
+        self, results: Sequence[Register], slots: Mapping[Handle, int], outputs: Sequence[int]
+    ) -> list[Instruction]:
+        """The instructions that store the results to ``outputs``, with inputs numbered by
+        ``slots``. Raises ProgramTooLargeError beyond the kernel's registers.
+        """
+        live = self._live(results)
         last_use = {a: i for i in live for a in self.steps[i].args}
         last_use |= {result.index: len(self.steps) for result in results}
         free = list(range(MAX_REGISTERS - 1, -1, -1))
@@ -244,10 +259,15 @@ class Builder:
                 raise ProgramTooLargeError
             place[index] = free.pop()
             if step.op == "load":
-                args = [slots[int(step.immediate)]]
+                args = [slots[self.inputs[int(step.immediate)]]]
             code.append(_instruction(step, place[index], args))
-        code += [Instruction(STORE, k, a=place[result.index]) for k, result in enumerate(results)]
-        return [word for instruction in code for word in instruction.words()], len(code)
+        stores = zip(outputs, results, strict=True)
+        return code + [Instruction(STORE, k, a=place[result.index]) for k, result in stores]
+
+
+def words_of(code: Sequence[Instruction]) -> list[int]:
+    """The code words of instructions."""
+    return [word for instruction in code for word in instruction.words()]
 
 
 def number_for(value: float, dtype: str) -> float:

@@ -9,8 +9,9 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Literal
 
-from npu_compiler.elementwise import Builder, Handle, Register
-from npu_compiler.graph import Node, Value
+from npu_compiler.elementwise import Accumulator, Builder, Handle, Register
+from npu_compiler.errors import CompilerError
+from npu_compiler.graph import Node
 from npu_compiler.kernels.elementwise import AXES
 from npu_compiler.kernels.scalar_ops import MAX_INPUTS, MAX_INSTRUCTIONS, MAX_OUTPUTS
 from npu_compiler.view import View
@@ -50,12 +51,12 @@ def emit_outputs(
     outs = [out for out, _ in results]
     registers = [builder.result_for(result, out.dtype) for out, result in results]
     handles = builder.used_inputs(*registers)
-    views = {handle: _operand(lowering, handle, outs[0]) for handle in handles}
+    views = {handle: operand_view(lowering, handle, outs[0]) for handle in handles}
     targets, unfilled = outs, [out for out in outs if out.pad is not None]
     pads = {out.pad for out in outs}
     if len(pads) == 1 and (pad := pads.pop()) is not None:
         dim, extent = pad
-        padding = _Padding(len(outs[0].shape), dim, outs[0].shape[dim], extent)
+        padding = Padding(len(outs[0].shape), dim, outs[0].shape[dim], extent)
         lanes = {handle: padding.lane(view) for handle, view in views.items()}
         values = {h: 0.0 if lane == "zero" else None for h, lane in lanes.items()}
         stays_zero = all(builder.evaluate(r, values) == 0 for r in registers)
@@ -79,16 +80,19 @@ def emit_outputs(
         lowering.zero_padding(out, node, f"{label}.padding")
 
 
-def _operand(lowering: Lowering, handle: Handle, out: View) -> View:
+def operand_view(lowering: Lowering, handle: Handle, out: View) -> View:
+    """Where a program that writes ``out`` reads an input."""
     if isinstance(handle, View):
         return handle
-    if isinstance(handle, Value) and handle.is_parameter:
+    if isinstance(handle, Accumulator):
+        raise CompilerError("an accumulator is no operand of a dispatch")
+    if handle.is_parameter:
         return lowering.broadcast_parameter(handle, out)
     return lowering.read(handle)
 
 
 @dataclass(frozen=True, slots=True)
-class _Padding:
+class Padding:
     """The padded dimension of a result of rank ``rank``: its logical size and its padded extent."""
 
     rank: int

@@ -9,16 +9,15 @@ depend on one and be needed by the other: the group would have to run before and
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import TYPE_CHECKING
 
 from npu_compiler.elementwise import ProgramTooLargeError
-from npu_compiler.elementwise_dispatch import emit_outputs
+from npu_compiler.elementwise_group import Group, lower_elementwise
 from npu_compiler.elementwise_program import build_program, is_elementwise
 from npu_compiler.graph import IRGraph, Node, Value
 from npu_compiler.kernels.scalar_ops import MAX_INPUTS, MAX_OUTPUTS, MAX_REGISTERS
+from npu_compiler.reduction_groups import ReductionGroup, lower_reduction, with_reductions
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
@@ -29,24 +28,6 @@ __all__ = ["Group", "elementwise_groups", "is_elementwise", "lower_group"]
 _SEARCH_LIMIT = 64
 # Nodes of a group: what bounds the time to check one.
 _MAX_NODES = 32
-
-
-@dataclass(eq=False, slots=True)
-class Group:
-    """Nodes in order (which it iterates over), and those of their results that something outside
-    reads.
-    """
-
-    nodes: list[Node]
-    outputs: list[Value] = field(default_factory=list)
-
-    def __iter__(self) -> Iterator[Node]:
-        return iter(self.nodes)
-
-    @property
-    def last(self) -> Node:
-        """The node where the group stands among others."""
-        return self.nodes[-1]
 
 
 class _Grouping:
@@ -186,16 +167,19 @@ class _Grouping:
 
 def elementwise_groups(graph: IRGraph, fuse: bool = True) -> dict[Node, Group]:
     """The group of every elementwise node, by its last node; other elementwise nodes are inside
-    of some group (without ``fuse`` each is alone). Reorders the graph's nodes so that those of a
-    group are neighbours.
+    of some group (without ``fuse`` each is alone), and so are reductions that take groups into
+    their dispatch. Reorders the graph's nodes so that those of a group are neighbours.
     """
     if fuse:
-        groups = _Grouping(graph).run()
+        grouping = _Grouping(graph)
+        groups = grouping.run()
     else:
         groups = [Group([node]) for node in graph.nodes if is_elementwise(node)]
     for group in groups:
         if not group.outputs:
             group.outputs = [group.last.output]
+    if fuse:
+        groups = with_reductions(graph, groups, grouping.users)
     _reorder(graph, groups)
     return {group.last: group for group in groups}
 
@@ -234,12 +218,8 @@ def _reorder(graph: IRGraph, groups: list[Group]) -> None:
 
 
 def lower_group(lowering: Lowering, group: Group) -> None:
-    """One elementwise dispatch (and perhaps fills of the padding) for the group."""
-    program = build_program(group.nodes)
-    outside = [h for h in program.builder.inputs if isinstance(h, Value)]
-    image = lowering.is_image(*outside)
-    results = [
-        (lowering.define(v, image=image, strided=True), program.results[v]) for v in group.outputs
-    ]
-    name = "+".join(origin for node in group.nodes for origin in node.origins)
-    emit_outputs(lowering, results, program.builder, group.last, name=name)
+    """One dispatch (and perhaps fills of the padding) for the group."""
+    if isinstance(group, ReductionGroup):
+        lower_reduction(lowering, group)
+    else:
+        lower_elementwise(lowering, group)

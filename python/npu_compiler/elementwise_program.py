@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,10 +14,13 @@ from npu_compiler.ops.record import OpRecord
 
 @dataclass(slots=True)
 class GroupProgram:
-    """A builder and the register of every node's result; ``builder.inputs`` come from outside."""
+    """A builder and the register of every node's result; ``builder.inputs`` come from outside.
+    ``seen``: the registers that readers of the results take, where a cast has rounded.
+    """
 
     builder: Builder
     results: dict[Value, Register]
+    seen: dict[Value, Register]
 
 
 def is_elementwise(node: Node) -> bool:
@@ -26,12 +29,17 @@ def is_elementwise(node: Node) -> bool:
     return record is not None and record.emit is not None
 
 
-def build_program(nodes: Sequence[Node]) -> GroupProgram:
-    """The program of a group, whose nodes come in order."""
-    builder = Builder()
+def build_program(
+    nodes: Sequence[Node],
+    builder: Builder | None = None,
+    known: Mapping[Value, Register] | None = None,
+) -> GroupProgram:
+    """The program of a group, whose nodes come in order; it continues that of ``builder``, where
+    ``known`` says in which registers values are.
+    """
+    builder = builder or Builder()
     results: dict[Value, Register] = {}
-    # What readers within the group see: a cast has rounded.
-    seen: dict[Value, Register] = {}
+    seen: dict[Value, Register] = dict(known or {})
     for node in nodes:
         record = find_op(node.op_type)
         if record is None or record.emit is None:
@@ -44,7 +52,7 @@ def build_program(nodes: Sequence[Node]) -> GroupProgram:
         results[node.output] = result
         is_cast = record.identity is not None and next(node.inputs()).dtype != dtype
         seen[node.output] = builder.rounded(result, dtype) if is_cast else result
-    return GroupProgram(builder, results)
+    return GroupProgram(builder, results, seen)
 
 
 def _arguments(

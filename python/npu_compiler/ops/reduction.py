@@ -71,9 +71,9 @@ def _check_elements(op: str, x: Value, dims: Sequence[int]) -> None:
     )
 
 
-def _reduce_op(node: Node) -> str:
+def reduce_op(node: Node) -> str:
     """The kernel's name for what a record's node asks for."""
-    op = _OPS[node.op_type]
+    op = REDUCE_OP_OF[node.op_type]
     if op != "norm":
         return op
     name = "p" if "p" in node.args else "ord"
@@ -87,7 +87,7 @@ def _reduce_op(node: Node) -> str:
 
 
 def _check(node: Node) -> str | None:
-    x, op = node.tensor("self"), _reduce_op(node)
+    x, op = node.tensor("self"), reduce_op(node)
     if ".linalg_norm." in node.op_type and node.args["ord"] is not None:
         # Of a matrix, an order means another norm than that of its elements.
         order = node.args["ord"]
@@ -99,7 +99,7 @@ def _check(node: Node) -> str | None:
 
 
 def _lower(lowering: Lowering, node: Node) -> None:
-    _emit(lowering, node, _reduce_op(node), node.output)
+    _emit(lowering, node, reduce_op(node), node.output)
 
 
 def _result(lowering: Lowering, node: Node, value: Value, dims: Sequence[int]) -> View:
@@ -261,7 +261,7 @@ _REDUCTIONS: tuple[tuple[str, str, str, frozenset[str]], ...] = (
     ("aten.norm.ScalarOpt_dim_dtype", "norm", "self:T, p, dim, keepdim, dtype", FLOATS),
     ("aten.frobenius_norm.dim", "norm_2", "self:T, dim, keepdim=False", FLOATS),
 )
-_OPS = {op_type: op for op_type, op, _, _ in _REDUCTIONS}
+REDUCE_OP_OF = {op_type: op for op_type, op, _, _ in _REDUCTIONS}
 
 
 def _records(

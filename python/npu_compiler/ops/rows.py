@@ -25,7 +25,7 @@ Axes = list[tuple[int, int]]
 Views = Mapping[str, View | None]
 
 
-def _merged(views: Sequence[View], dims: Sequence[int], count: int) -> list[Axes] | None:
+def merged_axes(views: Sequence[View], dims: Sequence[int], count: int) -> list[Axes] | None:
     """``dims`` of each view as ``count`` axes of (size, stride); None where strides forbid it.
 
     The order of ``dims`` does not matter; those of size 1 go.
@@ -65,8 +65,8 @@ def _bound(
         for d in sorted(dims):
             spread[name] = spread[name].insert(d)
     kept = [d for d in range(len(views["x"].shape)) if d not in dims]
-    outer = _merged([spread[n] for n in names], kept, rows)
-    inner = _merged([spread[n] for n in full], dims, len(axes) - rows)
+    outer = merged_axes([spread[n] for n in names], kept, rows)
+    inner = merged_axes([spread[n] for n in full], dims, len(axes) - rows)
     if outer is None or inner is None:
         return None
     found: dict[str, View | None] = {o.name: None for o in record.operands}
