@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 
@@ -15,6 +16,8 @@ ENVIRONMENT_VARIABLE = "NPU_SIM_DEVICE"
 # One native device per kind: devices own threads and queues, which programs on one device share.
 _opened: dict[str, _native.Device] = {}
 _opening = threading.Lock()
+# Libraries that outlive the interpreter keep modules, and with them what modules hold.
+atexit.register(_opened.clear)
 
 
 def available_devices() -> tuple[str, ...]:
