@@ -47,14 +47,30 @@ def test_greedy_tokens_in_float32_are_those_of_transformers(family: str, tmp_pat
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_bfloat16_is_as_close_to_float32_as_transformers_own(family: str, tmp_path: Path) -> None:
+# Prompts in chunks, and 64 tokens one by one as they are generated.
+CHUNKED = [(family, CHUNKS, len(PROMPT)) for family in FAMILIES]
+SINGLE = [(family, (), 64) for family in ("qwen2", "mistral", "gemma2", "gpt2", "qwen3_moe")]
+
+
+@pytest.mark.parametrize(("family", "chunks", "length"), CHUNKED + SINGLE)
+def test_bfloat16_is_as_close_to_float32_as_transformers_own(
+    family: str, chunks: tuple[int, ...], length: int, tmp_path: Path
+) -> None:
     model = make_model(family)
     # Weights that bfloat16 holds exactly: what differs is the computation.
     model.to(torch.bfloat16).to(torch.float32)
     folder = save(model, tmp_path, dtype="bfloat16")
-    llm = LLM.from_pretrained(folder, max_cache_len=96, chunks=CHUNKS, device="cpu")
+    llm = LLM.from_pretrained(folder, max_cache_len=96, chunks=chunks, device="cpu")
     assert llm.compute_dtype == "bfloat16"
-    wanted = reference(model, PROMPT, torch.float32)
-    own = distance(reference(model, PROMPT, torch.bfloat16), wanted)
-    assert distance(llm.logits(PROMPT), wanted) <= 1.2 * own
+    tokens = (PROMPT * 2)[:length]
+    wanted = reference(model, tokens, torch.float32)
+    own = distance(reference(model, tokens, torch.bfloat16), wanted)
+    assert distance(llm.logits(tokens), wanted) <= 1.2 * own
+
+
+def test_dispatches_of_a_decode_step(tmp_path: Path) -> None:
+    layers = 3
+    folder = save(make_model("qwen2", num_hidden_layers=layers), tmp_path)
+    llm = LLM.from_pretrained(folder, max_cache_len=32, chunks=(), device="cpu")
+    # Six a layer; the embedding, the tables of the rotary embedding, the output layer, argmax.
+    assert llm.program.entry("decode").record.dispatch_count == 6 * layers + 4
