@@ -18,10 +18,8 @@ class TorchStepper(Stepper):
     def __init__(self, folder: Path, threads: int, compiled: bool = False) -> None:
         torch.set_num_threads(threads)
         self.name = "torch-compile" if compiled else "torch"
-        self._model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            folder, dtype="auto", local_files_only=True
-        )
-        self._model.eval()
+        models: Any = transformers.AutoModelForCausalLM
+        self._model = models.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
         self.precision = str(self._model.dtype).removeprefix("torch.")
         self._forward: Any = torch.compile(self._model) if compiled else self._model
         self._cache: Any = None
