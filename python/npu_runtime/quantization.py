@@ -30,7 +30,7 @@ class QuantizedWeight(NamedTuple):
 
 
 def quantization_errors(
-    source: str | os.PathLike[str] | Mapping[str, Any],
+    source: str | os.PathLike[str] | Mapping[str, Any] | TensorSource,
     program: CompiledProgram,
     *,
     max_rows: int | None = 64,

@@ -41,8 +41,13 @@ def bench_language(
 ) -> None:
     """Measure and print; see ``bench_command``."""
     from npu_sim.bench.language import report
-    from npu_sim.bench.language.run import Settings, bench
+    from npu_sim.bench.language.run import PEERS, Settings, bench
 
+    if chart is not None and not sweep:
+        raise UsageError("--chart draws the times over positions: give --sweep, too")
+    for name in against:
+        if name not in PEERS:
+            raise UsageError(f"--against {name}: language models have the peers {', '.join(PEERS)}")
     length = max_cache_len or (LONGEST + 128 if sweep else prompt_tokens + 256)
     positions = [*(2**i for i in range(LONGEST.bit_length())), LONGEST] if sweep else []
     with _folder(model, random_weights) as folder, progress() as display:
@@ -62,8 +67,6 @@ def bench_language(
             lambda what: display.update(task, description=what),
         )
     if chart is not None:
-        if not found["positions"]:
-            raise UsageError("--chart draws the times over positions: give --sweep, too")
         report.chart(found, chart)
     if json:
         print_json({"model": model, **found})

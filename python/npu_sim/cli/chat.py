@@ -18,6 +18,7 @@ from npu_sim.cli.language import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    WeightDtypeOption,
     load_model,
 )
 
@@ -35,6 +36,7 @@ def chat_command(
     stop: StopOption = None,
     max_cache_len: CacheLengthOption = None,
     dtype: DtypeOption = None,
+    weight_dtype: WeightDtypeOption = None,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -51,7 +53,7 @@ def chat_command(
     """
     from json import dumps
 
-    llm = load_model(model, device, max_cache_len, dtype)
+    llm = load_model(model, device, max_cache_len, dtype, weight_dtype)
     messages = [{"role": "system", "content": system}] if system else []
     while (line := _read_line()) is not None:
         if not line.strip():

@@ -18,6 +18,7 @@ from npu_sim.cli.language import (
     TemperatureOption,
     TopKOption,
     TopPOption,
+    WeightDtypeOption,
     load_model,
 )
 
@@ -33,6 +34,7 @@ def generate_command(
     stop: StopOption = None,
     max_cache_len: CacheLengthOption = None,
     dtype: DtypeOption = None,
+    weight_dtype: WeightDtypeOption = None,
     device: DeviceOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -46,7 +48,7 @@ def generate_command(
       npu-sim generate path/to/model "The sea" --temperature 0.8 --top-p 0.95 --seed 1
       npu-sim generate path/to/model "One, two," --stop "." --json
     """
-    llm = load_model(model, device, max_cache_len, dtype)
+    llm = load_model(model, device, max_cache_len, dtype, weight_dtype)
     ids = llm.tokenizer.encode(prompt)
     begin = time.perf_counter()
     pieces = llm.generate(

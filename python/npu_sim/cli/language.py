@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from npu_sim.cli.common import notice
+
 if TYPE_CHECKING:
     from npu_sim.llm import LLM
 
@@ -53,6 +55,15 @@ DtypeOption = Annotated[
         show_default=False,
     ),
 ]
+WeightDtypeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--weight-dtype",
+        metavar="DTYPE",
+        help="int8: half the memory, and nearly twice the speed, at a small error (printed).",
+        show_default=False,
+    ),
+]
 
 
 def load_model(
@@ -60,13 +71,23 @@ def load_model(
     device: str | None,
     max_cache_len: int | None,
     dtype: str | None,
+    weight_dtype: str | None = None,
 ) -> LLM:
-    """The model of a command, with a progress bar on a terminal."""
+    """The model of a command, with a progress bar on a terminal; says what quantisation costs."""
     from npu_sim.llm import LLM
 
-    return LLM.from_pretrained(
+    model = LLM.from_pretrained(
         path,
         device=device,
         max_cache_len=max_cache_len,
         compute_dtype=dtype,
+        weight_dtype=weight_dtype,
     )
+    errors = model.quantization_errors()
+    if errors:
+        worst = max(errors, key=lambda error: error.relative)
+        notice(
+            f"{len(errors)} weights quantised to {weight_dtype}: relative error at most "
+            f"{worst.relative:.2%} ({worst.sqnr_db:.1f} dB), {worst.name}"
+        )
+    return model

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from npu_compiler.compiled_program import CompiledProgram
 from npu_compiler.dtypes import COMPUTE
-from npu_runtime import Device, load_weights
+from npu_runtime import Device, QuantizedWeight, load_weights, quantization_errors
 from npu_runtime.weight_loader import Made
 from npu_runtime.weight_set import WeightSet
 from npu_sim.errors import UsageError
@@ -56,6 +56,7 @@ class LLM:
         device: Device | str | None = None,
         max_cache_len: int | None = None,
         compute_dtype: str | None = None,
+        weight_dtype: str | None = None,
         chunks: Sequence[int] = CHUNKS,
         progress: Progress | bool = True,
     ) -> LLM:
@@ -66,6 +67,8 @@ class LLM:
             max_cache_len: tokens of prompt and generated text together; by default the model's
                 limit, 4,096 at most. Memory for the KV cache grows with it, time does not.
             compute_dtype: "float16", "bfloat16" or "float32"; by default that of config.json.
+            weight_dtype: "int8" stores the weights of linear layers as 8-bit integers with a scale
+                per output channel; ``quantization_errors`` says what that costs.
             chunks: how many tokens of a prompt a step takes at once; there is a program for each.
             progress: whether to show a progress bar on a terminal, or a function called with
                 (what, done, in all).
@@ -89,7 +92,9 @@ class LLM:
         sizes = tuple(sorted(set(chunks), reverse=True))
         if any(size < 1 for size in sizes):
             raise UsageError(f"chunks {list(chunks)}: numbers of tokens, 1 and more")
-        options = Options(1, rows, dtype, sizes)
+        if weight_dtype not in (None, "int8"):
+            raise UsageError(f"weight_dtype {weight_dtype!r}: int8 or None")
+        options = Options(1, rows, dtype, weight_dtype, sizes)
         target = device if isinstance(device, Device) else Device(device)
         with shown(progress) as report:
             model = cls(files, target, options, report)
@@ -115,6 +120,13 @@ class LLM:
     def program(self) -> CompiledProgram:
         """The compiled program of one sequence: entry points prefill, decode and others."""
         return self.engine().program
+
+    def quantization_errors(self) -> list[QuantizedWeight]:
+        """The error of every quantised weight (of 64 channels of each tensor that it is made of);
+        an empty list without ``weight_dtype``.
+        """
+        program = self.program
+        return quantization_errors(self._checkpoint(program), program)
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -277,15 +289,19 @@ class LLM:
 
     def _weights(self, program: CompiledProgram) -> WeightSet:
         """The weights of a program; those that an earlier one has are shared."""
-        wanted = [tensor.name for tensor in program.source_tensors]
         return load_weights(
-            CheckpointTensors(self._files.tensors, wanted),
+            self._checkpoint(program),
             program,
             self._device,
             strict=False,
             progress=lambda done, total: self._progress("loading weights", done, total),
             made=self._made,
         )
+
+    def _checkpoint(self, program: CompiledProgram) -> CheckpointTensors:
+        """The files' tensors as a program's source tensors are called."""
+        wanted = [tensor.name for tensor in program.source_tensors]
+        return CheckpointTensors(self._files.tensors, wanted)
 
 
 def _silent(what: str, done: int, total: int) -> None:

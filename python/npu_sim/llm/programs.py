@@ -35,6 +35,7 @@ class Options:
     batch: int
     rows: int
     compute_dtype: str
+    weight_dtype: str | None = None
     chunks: tuple[int, ...] = CHUNKS
 
     def for_batch(self, batch: int) -> Options:
@@ -117,6 +118,7 @@ class ProgramBuilder:
         return npu_compiler.compile(
             ir,
             compute_dtype=options.compute_dtype,
+            weight_dtype=options.weight_dtype,
             donate_inputs=caches,
             # The steps share their weights, which packing would copy.
             weights_in_place=True,

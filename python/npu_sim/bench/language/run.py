@@ -20,6 +20,7 @@ from npu_sim.bench.language.stepper import (
 from npu_sim.bench.measure import Statistics, interleave
 from npu_sim.errors import UsageError
 
+PEERS = ("torch", "torch-compile")
 _READ = "read"
 _TOKEN = 5
 
@@ -141,14 +142,10 @@ def _tokens(
 def _peers(settings: Settings, on_step: Callable[[str], None]) -> list[Stepper]:
     found: list[Stepper] = []
     for name in settings.against:
-        if name not in ("torch", "torch-compile"):
-            raise UsageError(
-                f"--against {name}: peers for language models are torch and torch-compile"
-            )
         on_step(f"loading {name}")
         from npu_sim.bench.language.torch_stepper import TorchStepper
 
-        found.append(TorchStepper(settings.folder, settings.threads, name == "torch-compile"))
+        found.append(TorchStepper(settings.folder, settings.threads, name == PEERS[1]))
     return found
 
 
