@@ -47,6 +47,11 @@ void Gpu::hurry() {
   changed_.notify_all();
 }
 
+void Gpu::drain() {
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [&] { return committed_.empty() && idle_; });
+}
+
 void Gpu::work() {
   std::unique_lock lock(mutex_);
   while (true) {
@@ -55,10 +60,13 @@ void Gpu::work() {
     changed_.wait_for(lock, kLate, [&] { return stop_ || hurry_; });
     CommandBuffer* const commands = committed_.front();
     committed_.pop_front();
+    idle_ = false;
     lock.unlock();
     run(*commands);
     release(commands);
     lock.lock();
+    idle_ = true;
+    changed_.notify_all();
   }
 }
 

@@ -22,6 +22,8 @@ class Gpu {
   void commit(CommandBuffer* commands);
   // Someone waits for a command buffer: no reason to be late any more.
   void hurry();
+  // Waits until all that was committed has run.
+  void drain();
 
  private:
   void work();
@@ -32,6 +34,7 @@ class Gpu {
   std::condition_variable changed_;
   std::deque<CommandBuffer*> committed_;
   bool hurry_ = false;
+  bool idle_ = true;
   bool stop_ = false;
   std::thread thread_;
 };

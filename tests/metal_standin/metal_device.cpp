@@ -15,11 +15,19 @@ namespace {
 std::atomic<std::uint64_t> allocated{0};
 
 struct DeviceObject : Object {
-  std::shared_ptr<Gpu> gpu = std::make_shared<Gpu>();
+  std::shared_ptr<Gpu> gpu;
 };
 
 // Where options hold the storage mode: MTLResourceStorageModeShift.
 constexpr int kStorageModeShift = 4;
+// One per process, as on a Mac.
+const std::shared_ptr<Gpu>& system_gpu() {
+  static auto* const gpu = new std::shared_ptr<Gpu>(std::make_shared<Gpu>());
+  return *gpu;
+}
+
+bool in_use(id object) { return static_cast<Resource*>(object)->in_commands != 0; }
+
 constexpr int kPoison = 0xff;
 constexpr std::align_val_t kBufferAlignment{256};
 
@@ -121,6 +129,7 @@ void define_device() {
 
 void define_resources() {
   const Class buffer = define_class("MTLBuffer", object_class(), &destroy<Buffer>);
+  buffer->in_use = &in_use;
   method(buffer, "length", +[](Buffer* self, SEL) -> NS::UInteger { return self->length; });
   method(
       buffer, "contents", +[](Buffer* self, SEL) {
@@ -154,6 +163,7 @@ void define_resources() {
 
   const Class pipeline =
       define_class("MTLComputePipelineState", object_class(), &destroy<Pipeline>);
+  pipeline->in_use = &in_use;
   method(
       pipeline, "maxTotalThreadsPerThreadgroup",
       +[](Pipeline* self, SEL) -> NS::UInteger { return self->max_threads; });
@@ -169,24 +179,19 @@ __attribute__((constructor(101))) void define_classes() {
 }  // namespace
 
 Buffer::~Buffer() {
-  check_unused(*this, "a buffer");
   if (owned) ::operator delete(data, kBufferAlignment);
   allocated -= length;
 }
 
-void check_unused(const Resource& resource, const char* what) {
-  if (resource.in_commands != 0) {
-    report(std::string(what) + " is released while commands still use it");
-  }
-}
-
 Object* new_system_device() {
   if (!settings().gpu) return nullptr;
-  // One per process, as on a Mac: who asks gets a reference.
-  static auto* const device = make<DeviceObject>(objc_lookUpClass("MTLDevice"));
-  retain(device);
+  // An object for each who asks, so that each must release it.
+  auto* const device = make<DeviceObject>(objc_lookUpClass("MTLDevice"));
+  device->gpu = system_gpu();
   return device;
 }
+
+void drain_gpu() { system_gpu()->drain(); }
 
 std::vector<Declaration> declarations(const std::string& text) {
   constexpr std::string_view kHead = "\nkernel void ";

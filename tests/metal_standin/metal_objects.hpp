@@ -29,8 +29,6 @@ constexpr std::size_t kPageBytes = 4096;
 struct Resource : Object {
   std::atomic<std::int64_t> in_commands{0};
 };
-// Reports a resource that commands still use.
-void check_unused(const Resource& resource, const char* what);
 
 struct Buffer : Resource {
   ~Buffer();
@@ -62,7 +60,6 @@ struct Function : Object {
 };
 
 struct Pipeline : Resource {
-  ~Pipeline() { check_unused(*this, "a pipeline state"); }
   Declaration declaration;
   std::uint64_t max_threads = 0;
 };
@@ -125,6 +122,9 @@ struct Encoder : Object {
   Pipeline* pipeline = nullptr;
   Argument arguments[kMaxArguments];
 };
+
+// Waits until all that was committed has run.
+void drain_gpu();
 
 // The system's GPU, or null where settings say that there is none. One reference is the caller's.
 Object* new_system_device();

@@ -88,6 +88,11 @@ void release(Object* object) {
     report(std::string("an object of class ") + object->isa->name + " is released too often");
     return;
   }
+  if (object->isa->in_use != nullptr && object->isa->in_use(object)) {
+    report(std::string("an object of class ") + object->isa->name +
+           " is released while commands still use it");
+    return;
+  }
   object->isa->live.fetch_sub(1);
   object->isa->destroy(object);
 }

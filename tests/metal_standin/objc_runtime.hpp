@@ -29,6 +29,8 @@ struct objc_class : objc_object {
   const char* name = nullptr;
   std::unordered_map<SEL, npu::standin::Method> methods;
   void (*destroy)(id object) = nullptr;
+  // Whether commands still work on an object: it is then reported, not destroyed.
+  bool (*in_use)(id object) = nullptr;
   std::atomic<std::int64_t> live{0};  // objects
 };
 

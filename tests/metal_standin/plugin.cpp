@@ -1,7 +1,7 @@
 // What the shared library exports: the Metal device, and what tests ask of the stand-in.
 #include <cstring>
 
-#include "metal_standin/objc_runtime.hpp"
+#include "metal_standin/metal_objects.hpp"
 #include "metal_standin/settings.hpp"
 #include "metal_standin/validation.hpp"
 #include "reference/checked_ptr.hpp"
@@ -32,8 +32,9 @@ NPU_STANDIN_EXPORT npu::Device* npu_standin_make_device() {
   return npu::make_device("metal").release();
 }
 
-// Lines; empty where nothing is wrong.
+// Lines; empty where nothing is wrong. Waits until all that was committed has run.
 NPU_STANDIN_EXPORT const char* npu_standin_take_findings() {
+  npu::standin::drain_gpu();
   std::string lines;
   for (const std::string& finding : npu::standin::take_findings()) lines += finding + "\n";
   return npu::standin::hand_out(lines);

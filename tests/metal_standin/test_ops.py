@@ -1,4 +1,6 @@
-"""Operators on the Metal device, compared with PyTorch: each kernel, and programs of several."""
+"""Operators and models on the Metal device, compared with PyTorch: each kernel in each dtype, a
+sample of the op records' cases, programs whose dispatches depend on each other.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from npu_runtime.device import Device
+from npu_sim.models.resnet import resnet18
 from tests.metal_standin.standin import Standin
 from tests.npu_compiler import harness
+from tests.npu_compiler.test_ops import CASES as EVERY_CASE
 
 Case = tuple[Callable[..., torch.Tensor], tuple[tuple[int, ...], ...]]
 
@@ -50,6 +54,17 @@ def test_op(metal: Device, case: str, dtype: str) -> None:
     function, shapes = CASES[case]
     inputs = [harness.images(*shape, seed=i) for i, shape in enumerate(shapes)]
     run(metal, harness.Function(function), *inputs, dtype=dtype)
+
+
+# Every kernel is above in every dtype; these are about what programs look like.
+@pytest.mark.parametrize("number", range(0, len(EVERY_CASE), 6))
+def test_sample_of_the_op_records(metal: Device, number: int) -> None:
+    case = EVERY_CASE[number]
+    run(metal, case.module(), *case.inputs, dtype="float32")
+
+
+def test_resnet(metal: Device) -> None:
+    run(metal, harness.trained_like(resnet18()), harness.images(1, 3, 32, 32), dtype="float16")
 
 
 class Branches(nn.Module):
