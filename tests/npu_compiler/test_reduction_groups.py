@@ -108,6 +108,23 @@ def test_more_dimensions_than_the_kernel_has() -> None:
     check(Function(forward), a, compute_dtype="float32")
 
 
+ENDINGS: dict[str, tuple[tuple[int, int], int, list[str]]] = {
+    "small_rows": ((16, 1024), 1, ["map_reduce"]),
+    "rows": ((64, 1024), 1, ["reduce", "elementwise"]),
+    "short_columns": ((64, 1024), 0, ["map_reduce"]),
+    "columns": ((1024, 64), 0, ["map_reduce"]),
+    "many_columns": ((1024, 512), 0, ["reduce", "elementwise"]),
+    "tall_columns": ((5000, 8), 0, ["reduce", "elementwise"]),
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_only_an_epilogue_is_taken_in_where_that_is_no_slower(name: str) -> None:
+    shape, dim, expected = ENDINGS[name]
+    found = kernels(lambda x: x.amax(dim) * 2 + 1, images(*shape), dtype="float32")
+    assert found == expected
+
+
 UNARY = [torch.abs, torch.tanh, torch.neg, lambda v: v * 0.5, lambda v: v + 0.5]
 REDUCTIONS: list[Callable[..., torch.Tensor]] = [
     lambda v, d, k: v.float().sum(d, keepdim=k),
