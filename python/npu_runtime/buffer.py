@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -158,11 +159,14 @@ class NPUBuffer(_native.BufferExporter):
         if self.is_weight:
             NPUBuffer.changes += 1
 
-    def to_numpy(self, dtype: Any = None, spec: TensorSpec | None = None) -> Array:
+    def to_numpy(self, dtype: Any = None, spec: TensorSpec | EllipsisType | None = None) -> Array:
         """A copy on the host, without padding, C-contiguous.
 
-        Its dtype is ``dtype``, else the IR dtype of ``spec``, else the storage dtype.
+        Its dtype is ``dtype``, else the IR dtype of ``spec``, else the storage dtype; ``...`` is
+        no spec.
         """
+        if isinstance(spec, EllipsisType):
+            spec = None
         if spec is not None and tuple(spec.shape) != self.shape:
             raise ArgumentError(
                 f"spec {spec.name!r} has shape {list(spec.shape)}, the buffer {list(self.shape)}"

@@ -46,6 +46,9 @@ class Executor:
         self._output_layouts = [Layout.of_spec(spec) for spec in outputs]
         self._donors = self._entry.record.donors or (None,) * len(outputs)
         self._pools = [Pool(device.native, layout.nbytes) for layout in self._output_layouts]
+        # By output, the input that it becomes in the next run; and those inputs.
+        self._carried: dict[str, str] = {}
+        self._state: dict[str, Any] = {}
 
     @property
     def program(self) -> CompiledProgram:
@@ -84,6 +87,55 @@ class Executor:
         """Do now what the first run with these weights would do: check them and repack them."""
         self._loaded.binding(weights)
 
+    def carry(self, mapping: Mapping[str, str], state: Mapping[str, Any] | None = None) -> None:
+        """Keep a state between runs, such as a KV cache: by output, the input that it becomes.
+
+        Those inputs need not be given to ``run`` any more. ``state`` holds the first values by
+        input (a prefill's outputs, say), buffers or arrays; what it lacks begins with zeros. Where
+        the program was compiled with these inputs donated, it writes the state in place and
+        nothing is copied; else an output that lies in memory differently is converted on the host.
+        Executors that carry a state are for one thread at a time.
+
+        Raises ArgumentError for names that the program does not have, two outputs for one input,
+        and pairs or values of different shape.
+        """
+        kept: dict[str, Any] = {}
+        for output, name in mapping.items():
+            if output not in self._output_names or name not in self._input_names:
+                raise ArgumentError(
+                    f"carry {output!r} to {name!r}: the outputs are {listed(self._output_names)}, "
+                    f"the inputs {listed(self._input_names)}"
+                )
+            if name in kept:
+                raise ArgumentError(f"carry: two outputs become input {name!r}")
+            layout = self._input_layouts[self._input_names.index(name)]
+            value = (state or {}).get(name)
+            if value is None:
+                value = NPUBuffer(
+                    Memory(self._device.native.allocate(layout.nbytes)), layout, self._device
+                )
+            produced = self._output_layouts[self._output_names.index(output)]
+            for what, shape in ((f"output {output!r}", produced.shape), ("its state", value.shape)):
+                if tuple(shape) != layout.shape:
+                    raise ArgumentError(
+                        f"{what} has shape {list(shape)}, input {name!r} {list(layout.shape)}"
+                    )
+            kept[name] = self._as_input(name, value)
+        unknown = sorted(set(state or {}) - kept.keys())
+        if unknown:
+            raise ArgumentError(f"carry: no output becomes {listed(unknown)}, which state holds")
+        self._carried, self._state = dict(mapping), kept
+        # What is left is what the caller speaks of: the only output may be called by its alias.
+        left = [name for name in self._output_names if name not in mapping]
+        self._output_aliases = aliases("output", left)
+
+    def _as_input(self, name: str, value: Any) -> Any:
+        """A buffer that lies as the input does as it is, others as arrays."""
+        layout = self._input_layouts[self._input_names.index(name)]
+        return (
+            value.to_numpy() if isinstance(value, NPUBuffer) and value.layout != layout else value
+        )
+
     def prepare(self, inputs: Mapping[str, Any], weights: Mapping[str, NPUBuffer]) -> PreparedRun:
         """What ``run`` would do with these inputs, resolved once, to be done many times.
 
@@ -113,6 +165,10 @@ class Executor:
             [o.native for o in outputs],
             profile,
         )
+        for name, buffer in zip(self._output_names, outputs, strict=True):
+            if name in self._carried:
+                becomes = self._carried[name]
+                self._state[becomes] = self._as_input(becomes, buffer)
         return self._named(outputs), times or []
 
     def _outputs(self, arguments: Sequence[NPUBuffer]) -> list[NPUBuffer]:
@@ -139,6 +195,8 @@ class Executor:
                 f"inputs of type {type(inputs).__name__}: give a dict of "
                 f"{listed(self._input_names)}"
             )
+        if self._state:
+            inputs = {**self._state, **inputs}
         values = pick(inputs, self._input_names, self._input_aliases, "input")
         for index, value in enumerate(values):
             if isinstance(value, NPUBuffer):

@@ -78,11 +78,27 @@ def _named_tensors(module: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]
 
 
 def _as_call(inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Inputs as arguments and keyword arguments. A tensor that is given for several of them
+    becomes several tensors: torch.export would take them for one and the same input.
+    """
+    seen: set[int] = set()
+
+    def distinct(value: Any) -> Any:
+        if isinstance(value, torch.Tensor) and id(value) in seen:
+            return value.detach()
+        seen.add(id(value))
+        return value
+
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(inputs, Mapping):
-        return (), dict(inputs)
-    if isinstance(inputs, (tuple, list)):
-        return tuple(inputs), {}
-    return (inputs,), {}
+        kwargs = dict(inputs)
+    elif isinstance(inputs, (tuple, list)):
+        args = tuple(inputs)
+    else:
+        args = (inputs,)
+    call: tuple[tuple[Any, ...], dict[str, Any]] = pytree.tree_map(distinct, (args, kwargs))
+    return call
 
 
 @contextmanager

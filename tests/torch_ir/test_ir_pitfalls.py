@@ -583,3 +583,14 @@ def test_a_write_to_one_of_two_overlapping_buffers_is_refused() -> None:
     check_model(Overlapping(write=False).eval(), torch.ones(3))
     with pytest.raises(ConversionError, match=r"'add_' writes to 'b_\w+', which shares its memory"):
         extract_ir(Overlapping(write=True).eval(), torch.ones(3))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_one_tensor_given_for_several_inputs(device: str) -> None:
+    same = torch.ones(2, 3, device=device)
+    model = Fn(lambda x, y, z: x - y * z[0]).eval()
+    ir = extract_ir(model, (same, same, [same]))
+    assert len(ir.graph_inputs) == 3
+    x, y, z = torch.randn(3, 2, 3)
+    (found,) = IRExecutor(ir, {}).execute((x, y, z))
+    assert torch.equal(found, x - y * z)
