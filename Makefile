@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test lint format pages models families bench bench-native asan clean
+.PHONY: help venv build demo test lint format pages models families bench bench-llm bench-native asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.base
 	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
-	    nvidia-cuda-nvrtc ziglang pillow transformers tokenizers jinja2
+	    nvidia-cuda-nvrtc ziglang pillow matplotlib transformers tokenizers jinja2
 	@touch $@
 
 $(VENV)/.llm: $(VENV)/.base
@@ -29,7 +29,7 @@ $(VENV)/.llm: $(VENV)/.base
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.base
-	$(PIP) install -q $(CONSTRAINTS) openvino onnxruntime onnx onnxscript
+	$(PIP) install -q $(CONSTRAINTS) openvino onnxruntime onnx onnxscript matplotlib
 	@touch $@
 
 venv: $(VENV)/.base  ## the virtual environment, without the package
@@ -79,6 +79,11 @@ families: $(VENV)/.dev build  ## every model family through torch_ir (minutes); 
 bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets beside their peers
 	$(BIN)/npu-sim bench resnet18 --against torch,onnxruntime,openvino
 	$(BIN)/npu-sim bench resnet50 --against torch,onnxruntime,openvino
+
+bench-llm: build $(VENV)/.bench $(VENV)/.llm  ## Qwen2.5-1.5B at full size beside PyTorch (minutes, 9 GB); JSON and chart in docs/
+	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --against torch --sweep \
+	    --chart docs/images/qwen2.5-1.5b.svg --json > docs/images/qwen2.5-1.5b.json
+	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --weight-dtype int8
 
 bench-native: build  ## C++ microbenchmarks
 	$(BIN)/cmake -G Ninja -S . -B build/bench -DNPU_SIM_PYTHON=OFF -DNPU_SIM_BUILD_BENCHMARKS=ON \

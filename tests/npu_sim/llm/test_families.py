@@ -68,6 +68,36 @@ def test_bfloat16_is_as_close_to_float32_as_transformers_own(
     assert distance(llm.logits(tokens), wanted) <= 1.2 * own
 
 
+# The sizes of Qwen2.5-1.5B, but for the number of layers and the vocabulary.
+FULL_WIDTH = {
+    "hidden_size": 1536,
+    "intermediate_size": 8960,
+    "num_attention_heads": 12,
+    "num_key_value_heads": 2,
+    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0},
+}
+
+
+def test_bfloat16_at_full_width(tmp_path: Path) -> None:
+    model = make_model("qwen2", **FULL_WIDTH)
+    with torch.no_grad():
+        # make_model's scale is for small matrices.
+        for parameter in model.parameters():
+            if parameter.dim() == 2:
+                parameter.div_(3.0)
+    model.to(torch.bfloat16).to(torch.float32)
+    folder = save(model, tmp_path, dtype="bfloat16")
+    tokens = (PROMPT * 4)[:128]
+    wanted = reference(model, tokens, torch.float32)
+    own = np.square(reference(model, tokens, torch.bfloat16) - wanted).mean(axis=1)
+    prefill = LLM.from_pretrained(folder, max_cache_len=128, chunks=(128,), device="cpu")
+    error = np.square(prefill.logits(tokens) - wanted).mean(axis=1)
+    assert np.sqrt(error.mean()) <= 1.2 * np.sqrt(own.mean())
+    decode = LLM.from_pretrained(folder, max_cache_len=128, chunks=(), device="cpu")
+    error = np.square(decode.logits(tokens[:64]) - wanted[:64]).mean(axis=1)
+    assert np.sqrt(error.mean()) <= 1.2 * np.sqrt(own[:64].mean())
+
+
 def test_dispatches_of_a_decode_step(tmp_path: Path) -> None:
     layers = 3
     folder = save(make_model("qwen2", num_hidden_layers=layers), tmp_path)

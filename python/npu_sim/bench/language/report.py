@@ -90,5 +90,6 @@ def chart(found: Mapping[str, Any], path: Path) -> None:
     axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
     axes.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     pyplot.close(figure)
