@@ -64,6 +64,21 @@ NPU_STANDIN_EXPORT std::uint64_t npu_standin_messages(const char* method) {
   return npu::standin::messages_sent(method);
 }
 
+// Sends the messages of so many dispatches, and nothing else: with the setting encode_only, what
+// the stand-in itself costs.
+NPU_STANDIN_EXPORT void npu_standin_send_dispatches(std::uint64_t dispatches) {
+  auto* const encoder = reinterpret_cast<MTL::ComputeCommandEncoder*>(
+      npu::standin::make<npu::standin::Object>(objc_lookUpClass("StandinIdleEncoder")));
+  const MTL::Buffer* const buffers[3] = {};
+  const NS::UInteger offsets[3] = {};
+  for (std::uint64_t i = 0; i < dispatches; ++i) {
+    encoder->memoryBarrier(MTL::BarrierScopeBuffers);
+    encoder->setBuffers(buffers, offsets, NS::Range::Make(0, 3));
+    encoder->dispatchThreadgroups(MTL::Size::Make(1, 1, 1), MTL::Size::Make(1, 1, 1));
+  }
+  encoder->release();
+}
+
 // "MTLBuffer 3" lines of the classes that have objects.
 NPU_STANDIN_EXPORT const char* npu_standin_live_objects() {
   std::string lines;
