@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test lint format pages models families bench bench-llm bench-native asan clean
+.PHONY: help venv build demo test lint format pages models families bench bench-llm bench-native bench-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -91,6 +91,9 @@ bench-native: build  ## C++ microbenchmarks
 	    -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
 	$(BIN)/cmake --build build/bench --target npu_bench
 	build/bench/benchmarks/native/npu_bench
+
+bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux)
+	$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_bench_metal'))" | xargs sh -c '"$$0"'
 
 asan: $(VENV)/.dev  ## build with address and undefined-behaviour sanitizers and run the native tests
 	$(BIN)/python -m pytest tests/sanitizers

@@ -5,12 +5,14 @@ sample of the op records' cases, programs whose dispatches depend on each other.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from npu_compiler.kernels import KERNELS
 from npu_runtime.device import Device
 from npu_sim.models.resnet import resnet18
 from tests.metal_standin.standin import Standin
@@ -39,13 +41,20 @@ CASES: dict[str, Case] = {
 }
 
 
-def run(metal: Device, module: nn.Module, *inputs: torch.Tensor, dtype: str) -> harness.Result:
+_RAN: set[str] = set()
+
+
+def run(
+    metal: Device, module: nn.Module, *inputs: torch.Tensor, dtype: str, **options: Any
+) -> harness.Result:
     """Compare what the device computes with PyTorch."""
     harness.opened["metal"] = metal
     try:
-        return harness.check(module, *inputs, compute_dtype=dtype, devices=["metal"])
+        result = harness.check(module, *inputs, compute_dtype=dtype, devices=["metal"], **options)
     finally:
         del harness.opened["metal"]
+    _RAN.update(result.kernels)
+    return result
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
@@ -92,3 +101,10 @@ def test_the_order_between_barriers_does_not_matter(
     for seed in range(3 if order == "shuffle" else 1):
         with standin.changed(order=order, seed=seed):
             run(metal, module, harness.images(2, 3, 16, 16), dtype="float32")
+
+
+def test_every_kernel_ran(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("keyword") or any("::" in a for a in request.config.args):
+        pytest.skip("only a part of this file runs")
+    # Language models have this one: test_language_models.py.
+    assert set(KERNELS) - _RAN == {"rotary_cache"}
