@@ -59,13 +59,13 @@ bool may_be_in_place(const KernelInfo& kernel, std::uint32_t input, std::uint32_
 std::string rule_values(std::string_view rule, const KernelInfo& kernel,
                         std::span<const schema::Operand> operands,
                         std::span<const std::byte> fields) {
-  std::ostringstream out;
+  std::string out;
   const auto value_of = [&](std::string_view name) {
     for (std::size_t k = 0; k < operands.size(); ++k) {
       const OperandInfo& info = kernel.operands[k];
       for (std::size_t axis = 0; axis < info.axes.size(); ++axis) {
         if (text(info.name, ".", info.axes[axis]) == name) {
-          out << ", " << name << "=" << operands[k].shape[axis];
+          out += text(", ", name, "=", operands[k].shape[axis]);
         }
       }
     }
@@ -75,7 +75,7 @@ std::string rule_values(std::string_view rule, const KernelInfo& kernel,
         std::uint32_t bits = 0;
         std::copy_n(fields.begin() + static_cast<std::ptrdiff_t>(at), sizeof bits,
                     reinterpret_cast<std::byte*>(&bits));
-        out << ", " << name << "=" << bits;
+        out += text(", ", name, "=", bits);
       }
       at += std::size_t{4} * field.count;
     }
@@ -89,7 +89,7 @@ std::string rule_values(std::string_view rule, const KernelInfo& kernel,
     if (end > i) value_of(rule.substr(i, end - i));
     i = end + 1;
   }
-  return out.str();
+  return out;
 }
 
 }  // namespace

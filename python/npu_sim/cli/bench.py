@@ -38,7 +38,8 @@ def bench_command(
         str, typer.Option(metavar="PEERS", help="torch, torch-compile, onnxruntime, openvino.")
     ] = "",
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="Our compute dtypes, separated by commas.")
+        str,
+        typer.Option("--dtype", metavar="DTYPE", help="Our compute dtypes, separated by commas."),
     ] = "float16",
     batch: Annotated[int, typer.Option(min=1, help="Images per run.")] = 1,
     image_size: Annotated[int, typer.Option(min=32, help="Height and width of the images.")] = 224,

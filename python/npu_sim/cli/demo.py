@@ -27,7 +27,8 @@ def demo_command(
         ),
     ] = "",
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="Compute dtype: float16, bfloat16, float32.")
+        str,
+        typer.Option("--dtype", metavar="DTYPE", help="Compute dtype: float16, bfloat16, float32."),
     ] = "float16",
     images: Annotated[int, typer.Option(min=1, help="Images per model and device.")] = 8,
     reference_images: Annotated[
