@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from typing import TYPE_CHECKING
 
 from npu_compiler.dtypes import DTYPES
@@ -15,7 +16,7 @@ from npu_compiler.elementwise import (
     Register,
     words_of,
 )
-from npu_compiler.elementwise_dispatch import Padding, operand_view
+from npu_compiler.elementwise_dispatch import Padding, emit_program, operand_view
 from npu_compiler.elementwise_program import build_program
 from npu_compiler.graph import Node, Value
 from npu_compiler.kernels.map_reduce import (
@@ -26,9 +27,10 @@ from npu_compiler.kernels.map_reduce import (
     KEPT_AXES,
     REDUCED_AXES,
 )
+from npu_compiler.kernels.reduce import REDUCE_OPS
 from npu_compiler.kernels.scalar_ops import MAX_INSTRUCTIONS
 from npu_compiler.ops.map_reduction import MapReduction
-from npu_compiler.ops.rows import merged_axes, zero_paddings
+from npu_compiler.ops.rows import emit_rows, merged_axes, zero_paddings
 from npu_compiler.view import View
 
 if TYPE_CHECKING:
@@ -124,6 +126,42 @@ def emit_map_reduction(
         return False
     image = _is_image(lowering, mapped, programs)
     outs = [lowering.define(value, image=image, strided=True) for value in outputs]
+    return _emit(lowering, node, mapped, programs, outs, name)
+
+
+def emit_reduction(lowering: Lowering, node: Node, mapped: MapReduction, out: View) -> None:
+    """Emit what ``mapped`` computes into ``out``, also of no elements: one dispatch where the
+    kernel's limits and strides allow it, else three.
+    """
+    builder, finish = Builder(), Builder()
+    value = mapped.map(builder, builder.load)
+    accumulator = Accumulator(ACCUMULATOR_DTYPES[value.type])
+    result = mapped.finish(finish, finish.load(accumulator))
+    programs = _Programs(builder, value, finish, accumulator, [result])
+    name = "+".join(node.origins)
+    if prod(mapped.shape) and _emit(lowering, node, mapped, programs, [out], name):
+        return
+    values = lowering.temporary(f"{node.name}.values", mapped.shape, accumulator.dtype)
+    emit_program(lowering, values, builder, value, node)
+    kept = [n for d, n in enumerate(mapped.shape) if d not in mapped.dims]
+    total = lowering.temporary(f"{node.name}.total", kept, accumulator.dtype)
+    fields = {"op": REDUCE_OPS[mapped.combine]}
+    emit_rows(lowering, node, "reduce", fields, mapped.dims, {"x": values}, {"y": total})
+    for d in sorted(mapped.dims) if mapped.keepdim else ():
+        total = total.insert(d)
+    ending = Builder()
+    emit_program(lowering, out, ending, mapped.finish(ending, ending.load(total)), node)
+
+
+def _emit(
+    lowering: Lowering,
+    node: Node,
+    mapped: MapReduction,
+    programs: _Programs,
+    outs: Sequence[View],
+    name: str,
+) -> bool:
+    """Emit the dispatch that stores to ``outs``; False where limits or strides forbid it."""
     stored = zip(outs, programs.stored, strict=True)
     programs.stored = [programs.finish.result_for(register, out.dtype) for out, register in stored]
     views = _Views(lowering, mapped, programs, outs)

@@ -44,6 +44,13 @@ ONE_DISPATCH: dict[str, tuple[Callable[..., object], tuple[torch.Tensor, ...]]] 
     "transposed": (lambda x, y: (x - y.T).abs().sum(1), (x, images(50, 4))),
     "image": (lambda x: F.relu(x).mean((2, 3), keepdim=True) * 2, (IMAGE,)),
     "image_channels": (lambda x: (x * 2).sum(1), (IMAGE,)),
+    "loss": (lambda x, y: F.mse_loss(torch.tanh(x), y) * 0.5, (x, y)),
+    "loss_with_logits": (
+        lambda x, y: F.binary_cross_entropy_with_logits(x * 2, torch.sigmoid(y)),
+        (x, y),
+    ),
+    "pairwise_distance": (lambda x, y: torch.exp(-F.pairwise_distance(x * 2, y)), (x, y)),
+    "cdist": (lambda x, y: torch.cdist(x, y[:3]), (x, y)),
     "scalar": (lambda x: (x * 2).sum() + 1, (torch.tensor(0.3),)),
 }
 

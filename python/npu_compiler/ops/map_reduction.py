@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import nan, prod
 from typing import Literal
 
 from npu_compiler.dtypes import FLOATING
 from npu_compiler.elementwise import Builder, Register
 from npu_compiler.graph import Node, Value
+from npu_compiler.ops import find_op
 from npu_compiler.ops.reduction import REDUCE_OP_OF, reduce_op, reduced_dims
 
 Load = Callable[[Value], Register]
@@ -31,11 +32,15 @@ class MapReduction:
     finish: Finish
 
 
-def _unchanged(builder: Builder, result: Register) -> Register:
+def unchanged(builder: Builder, result: Register) -> Register:
+    """The ending of a sum, a maximum or a minimum."""
     return result
 
 
-def _division(count: int) -> Finish:
+def division(count: int) -> Finish:
+    """What makes a mean of the sum of ``count`` values; NaN of none."""
+    if count == 0:
+        return lambda builder, total: builder("mul_f", total, nan)
     return lambda builder, total: builder("div_f", total, float(count))
 
 
@@ -56,9 +61,9 @@ def _sum(builder: Builder, x: Register) -> Register:
 # By the name of the reduction: how values are combined and what of each element.
 _MAPS: dict[str, tuple[Combine, Callable[[Builder, Register], Register]]] = {
     "sum": ("sum", _sum),
-    "mean": ("sum", _unchanged),
-    "max": ("max", _unchanged),
-    "min": ("min", _unchanged),
+    "mean": ("sum", unchanged),
+    "max": ("max", unchanged),
+    "min": ("min", unchanged),
     "prod": ("prod", _wide),
     "any": ("max", lambda b, x: b.truth(x)),
     "all": ("min", lambda b, x: b.truth(x)),
@@ -77,7 +82,9 @@ _ANY_DTYPE = frozenset({"any", "all", "count_nonzero"})
 def map_reduction(node: Node) -> MapReduction | None:
     """How map_reduce computes the node; None where it cannot."""
     if node.op_type not in REDUCE_OP_OF:
-        return None
+        record = find_op(node.op_type)
+        reduction = None if record is None else record.map_reduction
+        return None if reduction is None else reduction(node)
     x, op = node.tensor("self"), reduce_op(node)
     if x.numel == 0 or op not in _MAPS or not _keeps_dtype(op, x.dtype, node.output.dtype):
         return None
@@ -86,9 +93,9 @@ def map_reduction(node: Node) -> MapReduction | None:
     if count > _MAX_COUNT:
         return None
     combine, formula = _MAPS[op]
-    finish: Finish = _unchanged
+    finish: Finish = unchanged
     if op == "mean":
-        finish = _division(count)
+        finish = division(count)
     elif op == "norm_2":
         finish = _root
     return MapReduction(

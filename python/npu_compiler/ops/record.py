@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from npu_compiler.arrays import Array
     from npu_compiler.elementwise import Builder, Register
     from npu_compiler.lowering import Lowering
+    from npu_compiler.ops.map_reduction import MapReduction
     from npu_compiler.view import View
 
 # Attributes of elementwise operators that are no numbers.
@@ -69,6 +70,9 @@ class OpRecord:
     # For an op of one tensor that gemm and conv2d can apply to their result: its name in
     # kernels/activation.py.
     activation: Callable[[Mapping[str, Any]], str] | None = None
+    # For an op that reduces values of a formula: how kernel map_reduce computes the node, so that
+    # it takes in elementwise neighbours; None where it cannot. ``lower`` compiles the others.
+    map_reduction: Callable[[Node], MapReduction | None] | None = None
     # For an elementwise op: the arguments that PyTorch's type promotion brings to one dtype, in
     # which the op computes (``emit`` gets them in registers of it); whether an integral dtype
     # becomes float32; the dtypes that it computes in; and its result's dtype: that one

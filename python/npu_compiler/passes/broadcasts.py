@@ -13,8 +13,11 @@ _SPLIT = frozenset(
 
 
 def split_broadcasts(graph: IRGraph) -> None:
-    """``broadcast_tensors`` and ``meshgrid`` become an expand for each of their results."""
+    """``broadcast_tensors`` and ``meshgrid`` become an expand for each of their results,
+    but for those that are an operand unchanged.
+    """
     nodes: list[Node] = []
+    same: dict[Value, Value] = {}
     for node in graph.nodes:
         record = find_op(node.op_type)
         if node.op_type not in _SPLIT or record is None or record.reason(node) is not None:
@@ -23,6 +26,9 @@ def split_broadcasts(graph: IRGraph) -> None:
         for index, (tensor, output) in enumerate(
             zip(node.args["tensors"], node.outputs, strict=True)
         ):
+            if tensor.shape == output.shape and tensor.dtype == output.dtype:
+                same[output] = tensor
+                continue
             name = f"{node.name}.{index}"
             if "meshgrid" in node.op_type:
                 dim = 1 - index if _swaps(node) and index < 2 else index
@@ -38,6 +44,7 @@ def split_broadcasts(graph: IRGraph) -> None:
             expand.outputs = [output]
             nodes.append(expand)
     graph.nodes = nodes
+    graph.replace(same)
 
 
 def _swaps(node: Node) -> bool:
