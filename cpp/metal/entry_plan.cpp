@@ -1,8 +1,10 @@
 // Resolves the dispatches of an entry point.
 #include "metal/entry_plan.hpp"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "runtime/error.hpp"
 #include "runtime/sat_int.hpp"
@@ -45,17 +47,18 @@ std::uint64_t ParameterBlock::add(std::span<const std::byte> parameters) {
   return at;
 }
 
-EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, Pipelines& pipelines,
-                     std::span<const std::uint32_t> io_index, ParameterBlock& parameters)
+EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
+                     Pipelines& pipelines, std::span<const std::uint32_t> io_index,
+                     ParameterBlock& parameters)
     : program_(program), record_(record), io_index_(io_index) {
   steps_.reserve(record.dispatch_count);
   for (std::uint32_t k = 0; k < record.dispatch_count; ++k) {
     const std::uint32_t index = record.dispatch_first + k;
-    add_step(program.dispatches()[index], index, pipelines, parameters);
+    add_step(program.dispatches()[index], index, device, pipelines, parameters);
   }
 }
 
-void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index,
+void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
                          Pipelines& pipelines, ParameterBlock& parameters) {
   const auto fail = [&](const auto&... reason) {
     throw Error(ErrorCode::kInvalidProgram,
@@ -74,9 +77,10 @@ void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index,
            " is float64, which the NPU does not compute in; convert it to float32");
     }
   }
+  const std::vector<std::byte> values =
+      build_params(kernel, operands, program_.fields_of(dispatch));
   parameters_.push_back(
-      {static_cast<std::uint32_t>(arguments_.buffers.size()), 0,
-       parameters.add(build_params(kernel, operands, program_.fields_of(dispatch)))});
+      {static_cast<std::uint32_t>(arguments_.buffers.size()), 0, parameters.add(values)});
   arguments_.buffers.push_back(nullptr);
   arguments_.offsets.push_back(0);
 
@@ -94,17 +98,21 @@ void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index,
     }
   }
   const MTL::ComputePipelineState& pipeline = pipelines.get(kernel, type);
-  // Steps of no threads leave the encoder as it is.
-  const MTL::ComputePipelineState* last = nullptr;
-  for (auto step = steps_.rbegin(); step != steps_.rend() && last == nullptr; ++step) {
-    if (!step->empty) last = step->pipeline;
-  }
-  const bool barrier = !empty && barriers_.before(accesses(kernel, operands));
+  auto product = empty ? nullptr : MpsProduct::make(device, kernel, operands, values);
+  // What the encoder holds: steps of no threads leave it as it is, a product ends it.
+  const auto before =
+      std::find_if(steps_.rbegin(), steps_.rend(), [](const Step& step) { return !step.empty; });
+  const MTL::ComputePipelineState* const last =
+      before == steps_.rend() || before->product != nullptr ? nullptr : before->pipeline;
+  // Metal itself keeps encoders in order that share memory.
+  if (product != nullptr) barriers_.synchronize();
+  const bool barrier = !empty && product == nullptr && barriers_.before(accesses(kernel, operands));
+  has_products_ = has_products_ || product != nullptr;
   steps_.push_back(
       {&pipeline, first, static_cast<std::uint32_t>(arguments_.buffers.size()) - first,
        MTL::Size::Make(groups[0], groups[1], groups[2]),
        MTL::Size::Make(dispatch.threadgroup[0], dispatch.threadgroup[1], dispatch.threadgroup[2]),
-       barrier, !empty && &pipeline != last, empty});
+       barrier, !empty && &pipeline != last, empty, std::move(product)});
 }
 
 void EntryPlan::add_argument(const schema::Operand& operand) {

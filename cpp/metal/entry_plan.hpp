@@ -4,12 +4,14 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 #include "metal/barriers.hpp"
 #include "metal/metal_cpp.hpp"
+#include "metal/mps_product.hpp"
 #include "metal/pipelines.hpp"
 #include "runtime/kernels.hpp"
 #include "runtime/program.hpp"
@@ -33,11 +35,12 @@ struct Step {
   const MTL::ComputePipelineState* pipeline;
   std::uint32_t first;
   std::uint32_t count;
-  MTL::Size groups;   // of the grid
-  MTL::Size threads;  // of a group
-  bool barrier;       // earlier dispatches must have finished
-  bool new_pipeline;  // differs from the one that the step before leaves
-  bool empty;         // the grid has no threads
+  MTL::Size groups;                           // of the grid
+  MTL::Size threads;                          // of a group
+  bool barrier;                               // earlier dispatches must have finished
+  bool new_pipeline;                          // differs from the one that the step before leaves
+  bool empty;                                 // the grid has no threads
+  std::shared_ptr<const MpsProduct> product;  // instead of the pipeline; null: the pipeline
 };
 
 // The parameters of a program's dispatches, in one buffer.
@@ -62,8 +65,9 @@ class EntryPlan {
 
   // `io_index` says for each buffer of the program which input or output it is. Throws kDevice
   // where the GPU cannot run a kernel, kInvalidProgram where it cannot hold a grid.
-  EntryPlan(const Program& program, const schema::EntryPoint& record, Pipelines& pipelines,
-            std::span<const std::uint32_t> io_index, ParameterBlock& parameters);
+  EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
+            Pipelines& pipelines, std::span<const std::uint32_t> io_index,
+            ParameterBlock& parameters);
 
   // Fills in what is the same in every run.
   void resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
@@ -71,6 +75,7 @@ class EntryPlan {
 
   const schema::EntryPoint& record() const { return record_; }
   std::span<const Step> steps() const { return steps_; }
+  bool has_products() const { return has_products_; }
   // Null where a patch is to come.
   const Arguments& arguments() const { return arguments_; }
   std::span<const Patch> arena() const { return arena_; }
@@ -79,8 +84,8 @@ class EntryPlan {
   std::span<const Patch> outputs() const { return outputs_; }
 
  private:
-  void add_step(const schema::Dispatch& dispatch, std::uint32_t index, Pipelines& pipelines,
-                ParameterBlock& parameters);
+  void add_step(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
+                Pipelines& pipelines, ParameterBlock& parameters);
   void add_argument(const schema::Operand& operand);
   std::vector<Access> accesses(const KernelInfo& kernel,
                                std::span<const schema::Operand> operands) const;
@@ -90,6 +95,7 @@ class EntryPlan {
   std::span<const std::uint32_t> io_index_;
   std::vector<Step> steps_;
   BarrierPlanner barriers_;
+  bool has_products_ = false;
   Arguments arguments_;
   std::vector<Patch> arena_;
   std::vector<Patch> weights_;

@@ -70,8 +70,8 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
   for (const schema::EntryPoint& record : program_->entry_points()) {
     number_ios(program_->inputs_of(record));
     number_ios(program_->outputs_of(record));
-    entries_.push_back(
-        std::make_unique<Entry>(EntryPlan(*program_, record, pipelines, io_index_, parameters)));
+    entries_.push_back(std::make_unique<Entry>(
+        EntryPlan(*program_, record, device, pipelines, io_index_, parameters)));
     arena_bytes_ = std::max<std::size_t>(arena_bytes_, record.arena_size);
   }
   const std::span<const std::byte> block = parameters.bytes();

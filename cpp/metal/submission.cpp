@@ -10,9 +10,11 @@
 namespace npu::metal {
 namespace {
 
-MTL::CommandBuffer& begin_commands(MTL::CommandQueue& queue) {
-  // Plans, frames and bindings keep everything alive until the run has been waited for.
-  MTL::CommandBuffer* const commands = queue.commandBufferWithUnretainedReferences();
+MTL::CommandBuffer& begin_commands(MTL::CommandQueue& queue, bool products) {
+  // Plans, frames and bindings keep everything alive until the run has been waited for; MPS may use
+  // memory of its own.
+  MTL::CommandBuffer* const commands =
+      products ? queue.commandBuffer() : queue.commandBufferWithUnretainedReferences();
   if (commands == nullptr) {
     throw Error(ErrorCode::kDevice,
                 "Metal: the queue gives no command buffer; the GPU may have been lost, start anew");
@@ -40,11 +42,15 @@ void encode(MTL::ComputeCommandEncoder& encoder, const Step& step, const Argumen
 // In a command buffer of its own.
 MTL::CommandBuffer& commit_alone(MTL::CommandQueue& queue, const Step& step,
                                  const Arguments& arguments) {
-  MTL::CommandBuffer& commands = begin_commands(queue);
-  MTL::ComputeCommandEncoder& encoder = begin_encoder(commands);
-  encoder.setComputePipelineState(step.pipeline);
-  encode(encoder, step, arguments);
-  encoder.endEncoding();
+  MTL::CommandBuffer& commands = begin_commands(queue, step.product != nullptr);
+  if (step.product != nullptr) {
+    step.product->encode(commands, arguments, step.first);
+  } else {
+    MTL::ComputeCommandEncoder& encoder = begin_encoder(commands);
+    encoder.setComputePipelineState(step.pipeline);
+    encode(encoder, step, arguments);
+    encoder.endEncoding();
+  }
   commands.commit();
   return commands;
 }
@@ -113,15 +119,23 @@ std::int64_t to_ns(CFTimeInterval seconds) { return std::llround(seconds * 1e9);
 void submit(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
             const Arguments& arguments) {
   const AutoreleasePool pool;
-  MTL::CommandBuffer& commands = begin_commands(queue);
-  MTL::ComputeCommandEncoder& encoder = begin_encoder(commands);
+  MTL::CommandBuffer& commands = begin_commands(queue, plan.has_products());
+  MTL::ComputeCommandEncoder* encoder = nullptr;
   for (const Step& step : plan.steps()) {
     if (step.empty) continue;
-    if (step.barrier) encoder.memoryBarrier(MTL::BarrierScopeBuffers);
-    if (step.new_pipeline) encoder.setComputePipelineState(step.pipeline);
-    encode(encoder, step, arguments);
+    if (step.product != nullptr) {
+      // Products make encoders of their own.
+      if (encoder != nullptr) encoder->endEncoding();
+      encoder = nullptr;
+      step.product->encode(commands, arguments, step.first);
+      continue;
+    }
+    if (encoder == nullptr) encoder = &begin_encoder(commands);
+    if (step.barrier) encoder->memoryBarrier(MTL::BarrierScopeBuffers);
+    if (step.new_pipeline) encoder->setComputePipelineState(step.pipeline);
+    encode(*encoder, step, arguments);
   }
-  encoder.endEncoding();
+  if (encoder != nullptr) encoder->endEncoding();
   commands.commit();
   commands.waitUntilCompleted();
   if (!completed(commands)) throw_failed_run(commands, queue, program, plan, arguments);
