@@ -107,4 +107,4 @@ def test_every_kernel_ran(request: pytest.FixtureRequest) -> None:
     if request.config.getoption("keyword") or any("::" in a for a in request.config.args):
         pytest.skip("only a part of this file runs")
     # Language models have this one: test_language_models.py.
-    assert set(KERNELS) - _RAN == {"rotary_cache"}
+    assert set(KERNELS) - _RAN <= {"rotary_cache"}
