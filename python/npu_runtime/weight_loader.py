@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -72,37 +73,46 @@ def load_weights(
             progress(min(done, total), total)
 
     added: Made = {}
+    computing: dict[tuple[Recipe, Layout], tuple[str, Future[Array]]] = {}
+
+    def complete_oldest() -> None:
+        key = next(iter(computing))
+        name, result = computing.pop(key)
+        added[key] = _upload(result.result(), key[1], device, name)
+        advance(key[1].nbytes)
+
     with WeightReader(tensors, device, advance) as reader:
         for name, key in wanted.items():
             recipe, layout = key
-            if key in made or key in added:
+            if key in made or key in added or key in computing:
                 advance(layout.nbytes)
                 continue
             parts = stored_parts(recipe, layout, tensors)
             if parts is not None:
                 added[key] = reader.weight(parts, layout)
-            else:
-                added[key] = _computed(recipe, layout, tensors, device, name)
-                advance(layout.nbytes)
+                continue
+            # No more at once than there are threads: each needs memory of its own.
+            if len(computing) >= reader.threads:
+                complete_oldest()
+            computing[key] = name, reader.submit(_computed, recipe, tensors, name)
+        while computing:
+            complete_oldest()
         reader.finish()
     advance(total - done)
     made.update(added)
     return WeightSet({name: made[key] for name, key in wanted.items()})
 
 
-def _computed(
-    recipe: Recipe, layout: Layout, tensors: TensorSource, device: Device, name: str
-) -> NPUBuffer:
-    """A weight that its recipe computes; the tensors that it is made from are not kept."""
+def _computed(recipe: Recipe, tensors: TensorSource, name: str) -> Array:
+    """What a recipe makes of the tensors; those are not kept."""
     keys = recipe_sources(recipe)
     try:
         array = run_recipe(recipe, {key: tensors.get(key) for key in keys}, name)
     except RecipeError as error:
         raise WeightError(f"{tensors.label}: {error}") from error
-    buffer = _upload(array, layout, device, name)
     for key in keys:
         tensors.release(key)
-    return buffer
+    return array
 
 
 def check_weights(tensors: TensorSource, program: CompiledProgram, *, strict: bool = True) -> None:

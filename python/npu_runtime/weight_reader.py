@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from npu_runtime.device import Device
     from npu_runtime.tensor_files import TensorSource
 
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 # What one thread reads at a time: large enough for the disk, small enough for progress to move.
 CHUNK_BYTES = 16 << 20
 _PAGE_BYTES = 4096
@@ -79,14 +81,15 @@ class WeightReader:
         self._device = device
         # Told of bytes that are there, on the caller's thread.
         self._advance = advance
-        self._threads = ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1))
+        self.threads = min(_THREADS, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self.threads)
         self._reads: list[tuple[Future[None], int]] = []
 
     def __enter__(self) -> WeightReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+        self._pool.shutdown(cancel_futures=True)
 
     def weight(self, parts: list[str], layout: Layout) -> NPUBuffer:
         """The weight that these tensors make; its content is there after ``finish``."""
@@ -121,6 +124,10 @@ class WeightReader:
             self._advance(size)
         self._reads.clear()
 
+    def submit(self, task: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
+        """Run something else on these threads; ``finish`` does not wait for it."""
+        return self._pool.submit(task, *args, **kwargs)
+
     def _in_place(self, name: str, layout: Layout) -> NPUBuffer | None:
         """The tensor where it lies; None where the device cannot use it there."""
         data = np.ascontiguousarray(self._tensors.get(name)).reshape(-1).view(np.uint8)
@@ -147,7 +154,7 @@ class WeightReader:
         self._submit(0, self._tensors.release, name)
 
     def _submit(self, size: int, task: Callable[..., None], *arguments: object) -> None:
-        self._reads.append((self._threads.submit(task, *arguments), size))
+        self._reads.append((self.submit(task, *arguments), size))
 
 
 def _chunks(size: int, step: int | None = None) -> Iterator[tuple[int, int]]:
