@@ -23,8 +23,9 @@ def _kl_div(s: Sampler) -> Call:
 
 @generator("binary_cross_entropy", "binary_cross_entropy_with_logits")
 def _binary_cross_entropy(s: Sampler) -> Call:
-    x = s.fresh(s.float().shape, kind="unit")
-    target = s.fresh(x.shape, kind="unit")
+    # Runs draw inputs anew, and PyTorch refuses probabilities that are none: x is a weight.
+    target = s.float()
+    x = s.weight(target.shape, "unit", target.dtype)
     optional = [None, None] if "logits" in s.record.op_type else [None]
     return [x, target, *optional, s.pick(_REDUCTIONS)], {}
 
