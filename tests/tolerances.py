@@ -33,9 +33,9 @@ def tolerance(dtype: object, k: int = 1) -> tuple[float, float]:
       sums of k random terms of magnitude 1 grow as sqrt(k), and each of the k additions errs by at
       most one float32 roundoff of them, in random directions: sqrt(k) * sqrt(k) = k roundoffs. Four
       times that covers the largest of many results.
-    * Where matrix tiles multiply float16 as high + low bfloat16, each half of 2^-9 at most, a product
-      lacks up to 2^-18 of itself, and k of them, in random directions, sqrt(k) as much; four times
-      that for the largest.
+    * Where matrix tiles multiply float16 as high + low bfloat16, each half of 2^-9 at most, a
+      product lacks up to 2^-18 of itself, and k of them, in random directions, sqrt(k) as much;
+      four times that for the largest.
 
     Integers and bools are exact: (0, 0). float64 is for storage only: values went through float32.
     """
