@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build demo test lint format pages models families bench bench-llm bench-native bench-metal asan clean
+.PHONY: help venv build wheel-macos demo test lint format pages models families bench bench-llm bench-native bench-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -41,6 +41,10 @@ demo: build $(VENV)/.llm  ## ResNets from PyTorch to logits, then a small langua
 	$(BIN)/npu-sim demo
 	$(BIN)/python examples/train_small_lm.py --quick -o demo_out/small_lm
 	$(BIN)/npu-sim generate demo_out/small_lm "One morning" --temperature 0.7 --seed 1
+
+wheel-macos: $(VENV)/.dev  ## the macOS arm64 wheel, cross-built on Linux (zig, ld64.lld 16), into dist/
+	$(BIN)/python tools/macos/wheel.py
+	$(BIN)/python -m pytest tests/wheel
 
 test: $(VENV)/.dev build  ## the whole test suite
 	$(BIN)/python -m pytest
