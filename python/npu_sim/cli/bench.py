@@ -108,6 +108,7 @@ def bench_command(
             device=device,
             threads=used_threads,
             rounds=rounds,
+            turn_ms=turn_ms,
             chart=chart,
             json=json,
         )

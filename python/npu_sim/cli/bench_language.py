@@ -36,6 +36,7 @@ def bench_language(
     device: str | None,
     threads: int,
     rounds: int,
+    turn_ms: int,
     chart: Path | None,
     json: bool,
 ) -> None:
@@ -62,6 +63,7 @@ def bench_language(
                 device=device,
                 threads=threads,
                 rounds=rounds,
+                turn_seconds=turn_ms / 1e3,
                 against=tuple(against),
             ),
             lambda what: display.update(task, description=what),

@@ -41,7 +41,18 @@ def bench(*arguments: object, status: int = 0) -> Any:
 
 def test_a_model_directory_is_measured(folder: Path, tmp_path: Path) -> None:
     chart = tmp_path / "positions.svg"
-    options = ["--prompt-tokens", 20, "--rounds", 2, "--device", "cpu", "--against", "torch"]
+    options = [
+        "--prompt-tokens",
+        20,
+        "--rounds",
+        2,
+        "--turn-ms",
+        1,
+        "--device",
+        "cpu",
+        "--against",
+        "torch",
+    ]
     options += ["--sweep", "--max-cache-len", 64]
     if installed("matplotlib"):
         options += ["--chart", chart]

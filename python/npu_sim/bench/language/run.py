@@ -40,6 +40,7 @@ class Settings:
     device: str | None = None
     threads: int = 1
     rounds: int = 8
+    turn_seconds: float = 0.15
     against: tuple[str, ...] = ()
 
 
@@ -73,11 +74,12 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
         warmup_seconds=0.0,
     )
     on_step(f"tokens after {settings.prompt}")
-    tokens, read = _tokens(steppers, probe, settings.prompt, settings.rounds)
+    tokens, read = _tokens(steppers, probe, settings.prompt, settings.rounds, settings.turn_seconds)
     swept = []
     for position in settings.positions:
         on_step(f"tokens after {position}")
-        times, _ = _tokens(steppers, probe, position, max(2, settings.rounds // 3))
+        rounds = max(2, settings.rounds // 3)
+        times, _ = _tokens(steppers, probe, position, rounds, settings.turn_seconds)
         swept.append({"position": position, **{k: v.to_dict() for k, v in times.items()}})
 
     mine = tokens[_label(own)]
@@ -128,14 +130,20 @@ def _prompting(stepper: Stepper, ids: Sequence[int]) -> Callable[[], object]:
 
 
 def _tokens(
-    steppers: Sequence[Stepper], probe: BandwidthProbe, position: int, rounds: int
+    steppers: Sequence[Stepper],
+    probe: BandwidthProbe,
+    position: int,
+    rounds: int,
+    turn_seconds: float,
 ) -> tuple[dict[str, Statistics], Statistics]:
     """Times of a token of each, and of reading memory, in turns."""
     runs: dict[str, Callable[[], object]] = {}
     for stepper in steppers:
         stepper.move_to(position)
         runs[_label(stepper)] = lambda stepper=stepper: stepper.token(_TOKEN)  # type: ignore[misc]
-    times = interleave({**runs, _READ: probe.run}, rounds=rounds, turn_seconds=0.5)
+    times = interleave(
+        {**runs, _READ: probe.run}, rounds=rounds, turn_seconds=turn_seconds, warmup_seconds=0.0
+    )
     return times, times.pop(_READ)
 
 
