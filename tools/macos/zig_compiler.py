@@ -1,7 +1,8 @@
 """zig as CMake's compiler for macOS arm64: ``zig_compiler.py cc|c++|ar|ranlib ARGUMENT...``.
 
 Compiles with zig's clang; links Python modules with LLVM's ld64.lld (environment variable
-LD64_LLD), which rejects every symbol that no library and no option accounts for. (zig's own linker does not.)
+LD64_LLD), which rejects every symbol that no library and no option accounts for (zig's own
+linker does not).
 Environment: MACOSX_DEPLOYMENT_TARGET, the oldest macOS to run on.
 """
 
