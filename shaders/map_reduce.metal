@@ -1,5 +1,5 @@
-// Interpreter of a reduction's elementwise programs: one threadgroup per result, whose threads share
-// the reduced elements.
+// Interpreter of a reduction's elementwise programs: one threadgroup per result, whose threads
+// share the reduced elements.
 #include "common.h"
 #include "group_reduce.h"
 #include "register_program.h"
@@ -16,12 +16,13 @@ struct NpuMapIndex {
 
 // Runs instructions `first` to `last` at a place of the inputs, with `reduced` as the accumulator's
 // value. Stores to the outputs only where `stores`. Returns what was stored to the accumulator.
-NPU_FUNC npu_u64 npu_map_reduce_part(
-    DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_u8) in1, DEVICE_PTR(const npu_u8) in2,
-    DEVICE_PTR(const npu_u8) in3, DEVICE_PTR(const npu_u8) in4, DEVICE_PTR(const npu_u8) in5,
-    DEVICE_PTR(const npu_u8) in6, DEVICE_PTR(npu_u8) out0, DEVICE_PTR(npu_u8) out1,
-    DEVICE_PTR(npu_u8) out2, CONSTANT_REF(MapReduceParams) p, npu_u32 first, npu_u32 last,
-    NpuMapIndex at, npu_u64 reduced, bool stores) {
+NPU_FUNC npu_u64 npu_map_reduce_part(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_u8) in1,
+                                     DEVICE_PTR(const npu_u8) in2, DEVICE_PTR(const npu_u8) in3,
+                                     DEVICE_PTR(const npu_u8) in4, DEVICE_PTR(const npu_u8) in5,
+                                     DEVICE_PTR(const npu_u8) in6, DEVICE_PTR(npu_u8) out0,
+                                     DEVICE_PTR(npu_u8) out1, DEVICE_PTR(npu_u8) out2,
+                                     CONSTANT_REF(MapReduceParams) p, npu_u32 first, npu_u32 last,
+                                     NpuMapIndex at, npu_u64 reduced, bool stores) {
   const npu_u64 d0 = at.d0;
   const npu_u64 d1 = at.d1;
   const npu_u64 d2 = at.d2;
@@ -94,8 +95,8 @@ NPU_FUNC npu_u64 npu_map_combine(npu_u32 op, npu_u32 dtype, npu_u64 a, npu_u64 b
     return npu_register(npu_combine(op, npu_as_f32(npu_u32(a)), npu_as_f32(npu_u32(b))));
   }
   if (dtype == NPU_DTYPE_I64) return npu_register(npu_exact_combine(op, npu_i64(a), npu_i64(b)));
-  const npu_i64 wide = npu_exact_combine(op, npu_i64(npu_i32(npu_u32(a))),
-                                         npu_i64(npu_i32(npu_u32(b))));
+  const npu_i64 wide =
+      npu_exact_combine(op, npu_i64(npu_i32(npu_u32(a))), npu_i64(npu_i32(npu_u32(b))));
   return npu_u64(npu_u32(npu_u64(wide)));
 }
 
@@ -130,9 +131,8 @@ NPU_FUNC void npu_map_reduce(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu_
     npu_barrier();
     for (npu_u32 reach = threads / 2; reach != 0; reach /= 2) {
       if (self.index < reach) {
-        exact[self.index] =
-            npu_i64(npu_map_combine(p.op, p.dtype, npu_u64(exact[self.index]),
-                                    npu_u64(exact[self.index + reach])));
+        exact[self.index] = npu_i64(npu_map_combine(p.op, p.dtype, npu_u64(exact[self.index]),
+                                                    npu_u64(exact[self.index + reach])));
       }
       npu_barrier();
     }
