@@ -1,5 +1,5 @@
-// Register programs: what instructions load, store and compute, shared by the kernels that interpret
-// them.
+// Register programs: what instructions load, store and compute, shared by the kernels that
+// interpret them.
 #ifndef NPU_REGISTER_PROGRAM_H_
 #define NPU_REGISTER_PROGRAM_H_
 
@@ -80,13 +80,14 @@ NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu
     r[dst] = npu_load(in##n, p.in##n##_dtype, NPU_OFFSET(in##n)); \
     break;
 // The same for an operand that has the first three axes alone.
-#define NPU_KEPT_OFFSET(o) (d0 * npu_u64(p.o##_sd0) + d1 * npu_u64(p.o##_sd1) + d2 * npu_u64(p.o##_sd2))
+#define NPU_KEPT_OFFSET(o) \
+  (d0 * npu_u64(p.o##_sd0) + d1 * npu_u64(p.o##_sd1) + d2 * npu_u64(p.o##_sd2))
 #define NPU_STORE_CASE(n)                                             \
   case n:                                                             \
     npu_store(out##n, p.out##n##_dtype, NPU_OFFSET(out##n), r[a_at]); \
     break;
 #define NPU_STORE_KEPT_CASE(n)                                             \
-  case n:                                                                 \
+  case n:                                                                  \
     npu_store(out##n, p.out##n##_dtype, NPU_KEPT_OFFSET(out##n), r[a_at]); \
     break;
 

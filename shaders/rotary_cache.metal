@@ -18,9 +18,8 @@ NPU_FUNC npu_f32 npu_rotated(DEVICE_PTR(const T) x, npu_u64 base, npu_u64 stride
   const npu_f32 c =
       npu_load_f32(cosine, p.cos_dtype,
                    b * npu_u64(p.cos_sb) + t * npu_u64(p.cos_st) + pair * npu_u64(p.cos_sr));
-  const npu_f32 s =
-      npu_load_f32(sine, p.sin_dtype,
-                   b * npu_u64(p.sin_sb) + t * npu_u64(p.sin_st) + pair * npu_u64(p.sin_sr));
+  const npu_f32 s = npu_load_f32(
+      sine, p.sin_dtype, b * npu_u64(p.sin_sb) + t * npu_u64(p.sin_st) + pair * npu_u64(p.sin_sr));
   return low ? own * c - other * s : own * c + other * s;
 }
 
@@ -53,9 +52,8 @@ NPU_FUNC void npu_rotary_cache(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEV
   if (!is_key) lane -= key_lanes;
   if (!is_key && lane >= p.v_g * p.v_e) return;
 
-  const npu_u32 row =
-      npu_index(slots, p.slots_dtype, b * npu_u64(p.slots_sb) + t * npu_u64(p.slots_st),
-                p.k_cache_n, 0);
+  const npu_u32 row = npu_index(slots, p.slots_dtype,
+                                b * npu_u64(p.slots_sb) + t * npu_u64(p.slots_st), p.k_cache_n, 0);
   if (row >= p.k_cache_n) return;
   // A later token with the same slot wins.
   for (npu_u32 later = token + 1; later < tokens; ++later) {
