@@ -119,8 +119,9 @@ void EntryPlan::add_argument(const schema::Operand& operand) {
   const auto target = static_cast<std::uint32_t>(arguments_.buffers.size());
   arguments_.buffers.push_back(nullptr);
   arguments_.offsets.push_back(0);
-  if (operand.buffer == schema::kNone) {
-    // Every argument of a kernel must be bound; this one is never touched.
+  if (operand.buffer == schema::kNone || view_bytes(operand) == 0) {
+    // Every argument of a kernel must be bound; this one is never touched. (A view of nothing may
+    // begin where its buffer ends, which Metal refuses.)
     parameters_.push_back({target, 0, 0});
     return;
   }

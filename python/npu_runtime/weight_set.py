@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from operator import is_
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
@@ -43,8 +44,7 @@ class WeightSet(Mapping[str, NPUBuffer]):
 
     def holds(self, buffers: Sequence[NPUBuffer | None]) -> bool:
         """Whether these are the set's buffers, in its order."""
-        # Buffers are equal to themselves alone.
-        return buffers == self._order
+        return all(map(is_, buffers, self._order)) and len(buffers) == len(self._order)
 
     @property
     def size_bytes(self) -> int:

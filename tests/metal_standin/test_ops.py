@@ -28,6 +28,7 @@ CASES: dict[str, Case] = {
     "mean, variance": (lambda x: x.var(-1) + x.mean(-1), ((6, 40),)),
     "layer norm": (lambda x: F.layer_norm(x, (24,)), ((5, 24),)),
     "softmax": (lambda x: torch.softmax(x, 1), ((4, 37, 3),)),
+    "masked softmax": (lambda x, y: torch.softmax(x * 0.5 + y, -1), ((2, 3, 5, 7), (5, 7))),
     "attention": (F.scaled_dot_product_attention, ((1, 2, 9, 16),) * 3),
     "pooling": (lambda x: F.max_pool2d(x, 3, 2, 1), ((1, 20, 9, 9),)),
     "interpolation": (lambda x: F.interpolate(x, scale_factor=2, mode="bilinear"), ((1, 3, 5, 4),)),

@@ -17,8 +17,6 @@ PROBABILITY = torch.sigmoid(images(*X))
 TARGET = torch.sigmoid(images(*X, seed=1))
 SIGNS = torch.sign(images(*X, seed=2))
 COUNTS = (images(*X, seed=1).abs() * 3).round()
-# Also where a logarithm is infinite.
-EDGES = torch.tensor([0.0, 1.0, 0.5]), torch.tensor([0.0, 1.0, 1.0])
 
 
 def _losses() -> None:
@@ -32,12 +30,6 @@ def _losses() -> None:
         "smooth_l1_loss_beta": (lambda a, b, **r: F.smooth_l1_loss(a, b, beta=0.3, **r), (x, y)),
         "smooth_l1_loss_0": (lambda a, b, **r: F.smooth_l1_loss(a, b, beta=0.0, **r), (x, y)),
         "huber_loss": (lambda a, b, **r: F.huber_loss(a, b, delta=0.7, **r), (x, y)),
-        "bce": (F.binary_cross_entropy, (PROBABILITY, TARGET)),
-        "bce_edges": (F.binary_cross_entropy, EDGES),
-        "bce_weight": (
-            lambda a, b, w, **r: F.binary_cross_entropy(a, b, w, **r),
-            (PROBABILITY, TARGET, weight.expand(X).contiguous()),
-        ),
         "bce_logits": (F.binary_cross_entropy_with_logits, (x * 30, TARGET)),
         "bce_logits_weight": (
             lambda a, b, w, **r: F.binary_cross_entropy_with_logits(a, b, w, pos_weight=w, **r),

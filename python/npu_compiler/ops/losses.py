@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Formula = Callable[[Builder, Args], Register]
 # The values of ``reduction``.
 _NONE, _MEAN, _SUM = 0, 1, 2
-# Where PyTorch stops the logarithms of binary cross entropy.
-_LOWEST_LOG = -100.0
 
 
 def _squared(b: Builder, a: Args) -> Register:
@@ -56,14 +54,6 @@ def _huber(b: Builder, a: Args) -> Register:
 
 def _weighted(b: Builder, a: Args, loss: Register) -> Register:
     return loss if a["weight"] is None else b("mul_f", loss, a["weight"])
-
-
-def _binary_cross_entropy(b: Builder, a: Args) -> Register:
-    x, t = a["self"], a["target"]
-    yes = b("max_f", b("log_f", x), _LOWEST_LOG)
-    no = b("max_f", b("log1p_f", b("neg_f", x)), _LOWEST_LOG)
-    likelihood = b("add_f", b("mul_f", t, yes), b("mul_f", b("sub_f", 1.0, t), no))
-    return _weighted(b, a, b("neg_f", likelihood))
 
 
 def _cross_entropy_with_logits(b: Builder, a: Args) -> Register:
@@ -122,7 +112,7 @@ _LOSSES: dict[str, tuple[str, Formula]] = {
     "l1_loss": (f"{_PAIR}, reduction=1", _absolute),
     "smooth_l1_loss": (f"{_PAIR}, reduction=1, beta=1.0", _smooth_l1),
     "huber_loss": (f"{_PAIR}, reduction=1, delta=1.0", _huber),
-    "binary_cross_entropy": (f"{_PAIR}, weight:T?, reduction=1", _binary_cross_entropy),
+    # Without logits, PyTorch refuses inputs beyond 0 to 1 while it runs: that stays on the CPU.
     "binary_cross_entropy_with_logits": (
         f"{_PAIR}, weight:T?, pos_weight:T?, reduction=1",
         _cross_entropy_with_logits,

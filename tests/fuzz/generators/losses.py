@@ -21,13 +21,10 @@ def _kl_div(s: Sampler) -> Call:
     return [x, s.fresh(x.shape, kind="unit"), s.pick(_REDUCTIONS)], {"log_target": s.chance()}
 
 
-@generator("binary_cross_entropy", "binary_cross_entropy_with_logits")
+@generator("binary_cross_entropy_with_logits")
 def _binary_cross_entropy(s: Sampler) -> Call:
-    # Runs draw inputs anew, and PyTorch refuses probabilities that are none: x is a weight.
-    target = s.float()
-    x = s.weight(target.shape, "unit", target.dtype)
-    optional = [None, None] if "logits" in s.record.op_type else [None]
-    return [x, target, *optional, s.pick(_REDUCTIONS)], {}
+    x = s.float()
+    return [x, s.fresh(x.shape, kind="unit"), None, None, s.pick(_REDUCTIONS)], {}
 
 
 @generator("poisson_nll_loss")
