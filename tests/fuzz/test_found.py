@@ -152,3 +152,12 @@ def test_a_norm_multiplied_by_itself() -> None:
 def test_remainders_of_a_number_that_the_dtype_rounds(name: str) -> None:
     x = torch.arange(10, dtype=torch.float16)
     verify([x], (f"aten.{name}.Scalar", ["x0", 0.3], {}), compute_dtype="float16")
+
+
+def test_bitwise_not_of_what_was_a_bool() -> None:
+    """It became the logical one."""
+    verify(
+        [images(9) > 0],
+        ("aten._to_copy.default", ["x0"], {"dtype": torch.uint8}),
+        ("aten.bitwise_not.default", ["y0"], {}),
+    )

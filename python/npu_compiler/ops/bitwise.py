@@ -25,7 +25,8 @@ def _bitwise(op: str) -> Formula:
 
 def _bitwise_not(b: Builder, a: Args) -> Register:
     x = a["self"]
-    return b.negation(x) if b.is_bool(x) else b("xor", x, -1)
+    # By dtype: an integer that a bool was converted to is 0 or 1, too.
+    return b.negation(x) if b.dtype == "bool" else b("xor", x, -1)
 
 
 def _binary(op: str) -> tuple[OpRecord, ...]:
