@@ -48,7 +48,7 @@ EXACT = _SELECTING | _EXACT_JUMPS
 # rounded multiple of pi, one minus nearly one.
 CANCELLING = _names("gelu sinc")
 # They keep results of their own steps in memory, rounded to the storage dtype.
-STEPPING = _names("addbmm addmm addmv addr baddbmm bilinear chain_matmul einsum linalg_multi_dot")
+STEPPING = _names("addbmm addmv addr bilinear chain_matmul einsum linalg_multi_dot")
 # Their results are memory as it was found.
 UNINITIALISED = _names("empty empty_like empty_permuted empty_strided new_empty new_empty_strided")
 

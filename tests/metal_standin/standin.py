@@ -65,9 +65,11 @@ def built(target: str) -> Path:
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise Missing("the stand-in is for Linux on x86-64")
     compiler = _compiler()
+    # A folder for each compiler: CMake forgets its settings where the compiler changes.
+    folder = BUILD / ("zig" if compiler.is_relative_to(BUILD) else compiler.name)
     tools = Path(sys.executable).parent
     configure = [
-        *(str(tools / "cmake"), "-G", "Ninja", "-S", str(ROOT), "-B", str(BUILD)),
+        *(str(tools / "cmake"), "-G", "Ninja", "-S", str(ROOT), "-B", str(folder)),
         f"-DCMAKE_MAKE_PROGRAM={tools / 'ninja'}",
         f"-DCMAKE_CXX_COMPILER={compiler}",
         # libstdc++ 12 uses what it deprecates.
@@ -76,8 +78,8 @@ def built(target: str) -> Path:
         *("-DNPU_SIM_PYTHON=OFF", "-DNPU_SIM_METAL_STANDIN=ON", "-DNPU_SIM_WERROR=ON"),
     ]
     _run(configure)
-    _run([str(tools / "cmake"), "--build", str(BUILD), "--target", target])
-    return next(p for p in BUILD.rglob(f"*{target}*") if p.is_file() and p.suffix in ("", ".so"))
+    _run([str(tools / "cmake"), "--build", str(folder), "--target", target])
+    return next(p for p in folder.rglob(f"*{target}*") if p.is_file() and p.suffix in ("", ".so"))
 
 
 class Standin:

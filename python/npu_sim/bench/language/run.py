@@ -153,7 +153,7 @@ def _peers(settings: Settings, on_step: Callable[[str], None]) -> list[Stepper]:
         on_step(f"loading {name}")
         from npu_sim.bench.language.torch_stepper import TorchStepper
 
-        found.append(TorchStepper(settings.folder, settings.threads, name == PEERS[1]))
+        found.append(TorchStepper(settings.folder, settings.threads, name == "torch-compile"))
     return found
 
 
