@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build wheel-macos demo test lint format pages models families bench bench-llm bench-native bench-metal asan clean
+.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -48,6 +48,9 @@ wheel-macos: $(VENV)/.dev  ## the macOS arm64 wheel, cross-built on Linux (zig, 
 
 test: $(VENV)/.dev build  ## the whole test suite
 	$(BIN)/python -m pytest
+
+test-gpu: $(VENV)/.dev build  ## the shaders on an NVIDIA GPU, through NVRTC, and under compute-sanitizer
+	$(BIN)/python -m pytest tests/gpu
 
 lint: $(VENV)/.dev  ## ruff, mypy --strict, clang-format
 	$(BIN)/ruff check .

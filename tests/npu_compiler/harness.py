@@ -19,12 +19,12 @@ import torch
 from torch import nn
 
 import npu_compiler
-from npu_compiler.compiled_program import CompiledProgram, TensorSpec
+from npu_compiler.compiled_program import CompiledProgram
 from npu_runtime import _native
-from npu_runtime.buffer import NPUBuffer
 from npu_runtime.device import Device, available_devices
 from npu_runtime.executor import Executor
 from npu_runtime.weight_loader import load_weights
+from tests.npu_compiler.comparison import TOLERANCE, check_padding, compare
 from torch_ir import extract_ir
 
 DEVICES = available_devices()
@@ -35,11 +35,6 @@ REVERSE = "reference, reverse"
 REVERSE_LIMIT = 20_000
 POISON = 0xFF
 opened: dict[str, Device] = {}
-
-# Largest error relative to the largest magnitude of the reference. float32: sums in another order.
-# float16 and bfloat16: one rounding (2**-11, 2**-8) per tensor in memory, accumulated over a few
-# layers.
-TOLERANCE = {"float32": 2e-5, "float16": 4e-3, "bfloat16": 4e-2}
 
 
 def to_numpy(tensor: torch.Tensor) -> np.ndarray:
@@ -143,30 +138,44 @@ def execute(
         del memory
     results = executor.run(inputs, weights)
     for spec in program.output_specs:
-        check_padding(spec, results[spec.name])
+        check_padding(spec, results[spec.name].memory.read())
     return [results[spec.name].to_numpy(spec=spec) for spec in program.output_specs]
-
-
-def check_padding(spec: TensorSpec, buffer: NPUBuffer) -> None:
-    """The padding in the raw memory of an output is zero."""
-    if spec.shape == spec.alloc_shape or 0 in spec.shape:
-        return
-    (dim,) = (d for d in range(len(spec.shape)) if spec.shape[d] != spec.alloc_shape[d])
-    dtype = buffer.dtype
-    strides = [s * dtype.itemsize for s in spec.strides]
-    raw = np.ndarray(spec.alloc_shape, dtype, buffer.memory.read(), 0, strides)
-    whole = raw.astype(np.float32).swapaxes(0, dim)
-    values, lanes = whole[: spec.shape[dim]], whole[spec.shape[dim] :]
-    # A kernel that computes padded channels with zero weights makes NaN of infinite inputs; nothing
-    # reads them.
-    excused = np.isnan(lanes) & (not np.isfinite(values).all())
-    assert np.all((lanes == 0) | excused), f"{spec.name}: padding is not zero"
 
 
 def ir_of(module: nn.Module, inputs: Sequence[torch.Tensor]) -> dict[str, Any]:
     """The IR as a dict that has been through JSON."""
     ir = extract_ir(module, tuple(inputs), model_name=type(module).__name__)
     return json.loads(json.dumps(ir.to_dict()))
+
+
+@dataclass
+class Prepared:
+    """A compiled module with all that running it takes, and what PyTorch makes of it."""
+
+    program: CompiledProgram
+    inputs: dict[str, np.ndarray]
+    state: dict[str, np.ndarray]
+    expected: list[np.ndarray]
+    ir: dict[str, Any]
+
+
+def prepare(
+    module: nn.Module,
+    *inputs: torch.Tensor,
+    compute_dtype: str | None = "float32",
+    **options: Any,
+) -> Prepared:
+    """Compile, and run in PyTorch."""
+    module = module.eval()
+    with torch.no_grad():
+        ir = ir_of(module, inputs)
+        expected = module(*(t.clone() for t in inputs))
+    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
+    program = npu_compiler.compile(ir, compute_dtype=compute_dtype, **options)
+    state = {k: to_numpy(v) for k, v in module.state_dict().items()}
+    names = [spec.name for spec in program.input_specs]
+    arrays = dict(zip(names, map(to_numpy, inputs), strict=True))
+    return Prepared(program, arrays, state, [to_numpy(t) for t in expected], ir)
 
 
 def run(
@@ -177,41 +186,12 @@ def run(
     **options: Any,
 ) -> Result:
     """Compile, run and return without comparing."""
-    module = module.eval()
-    with torch.no_grad():
-        ir = ir_of(module, inputs)
-        expected = module(*(t.clone() for t in inputs))
-    expected = [expected] if isinstance(expected, torch.Tensor) else list(expected)
-    program = npu_compiler.compile(ir, compute_dtype=compute_dtype, **options)
-    state = {k: to_numpy(v) for k, v in module.state_dict().items()}
-    names = [spec.name for spec in program.input_specs]
-    arrays = dict(zip(names, map(to_numpy, inputs), strict=True))
+    made = prepare(module, *inputs, compute_dtype=compute_dtype, **options)
     outputs = {
-        kind: execute(program, arrays, state, open_device(kind))
-        for kind in with_orders(program, devices)
+        kind: execute(made.program, made.inputs, made.state, open_device(kind))
+        for kind in with_orders(made.program, devices)
     }
-    return Result(program, outputs, [to_numpy(t) for t in expected], ir)
-
-
-def compare(actual: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Equal shape, dtype, NaNs and infinities; floats within ``tolerance`` of the largest
-    magnitude, everything else exact.
-    """
-    assert actual.shape == expected.shape
-    assert actual.dtype == expected.dtype
-    if actual.dtype.kind in "biu":
-        assert np.array_equal(actual, expected), "integers and bools must be exact"
-        return
-    a, e = actual.astype(np.float64), expected.astype(np.float64)
-    assert np.array_equal(np.isnan(a), np.isnan(e)), "NaN in other places"
-    infinite = np.isinf(e)
-    assert np.array_equal(a[infinite], e[infinite]), "infinities in other places"
-    finite = np.isfinite(e)
-    if not finite.any():
-        return
-    error = np.abs(a[finite] - e[finite]).max()
-    scale = max(np.abs(e[finite]).max(), 1e-3)
-    assert error <= tolerance * scale, f"error {error:.3g} for values up to {scale:.3g}"
+    return Result(made.program, outputs, made.expected, made.ir)
 
 
 def check(

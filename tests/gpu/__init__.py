@@ -1,0 +1,1 @@
+"""The shaders on an NVIDIA GPU: run through NVRTC and CUDA's driver, compared with PyTorch."""

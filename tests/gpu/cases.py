@@ -1,0 +1,190 @@
+"""Programs with inputs, weights and PyTorch's results: run at once, or written to a file and run
+on a machine with a GPU that has neither PyTorch nor a build.
+
+``python -m tests.gpu.cases --write FILE`` writes a selection; ``--run FILE`` runs what a file
+holds, which takes numpy, ml_dtypes, NVRTC, CUDA's driver and this source tree
+(``PYTHONPATH=python:.``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import pickle
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+import numpy as np
+
+from npu_compiler.compiled_program import CompiledProgram
+from tests.gpu.execution import GpuProgram, device_weights
+from tests.npu_compiler.comparison import TOLERANCE, check_padding, compare
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class GpuCase:
+    """A program (the bytes of a .npubin) with inputs in order, device weights, and what PyTorch
+    computes.
+    """
+
+    name: str
+    program: bytes
+    inputs: list[np.ndarray]
+    weights: list[np.ndarray]
+    expected: list[np.ndarray]
+
+    def run(self, separate: bool = False) -> list[str]:
+        """Run on the GPU and compare; the names of the entry points that ran.
+
+        Raises AssertionError for other results, CudaError.
+        """
+        program = CompiledProgram.from_bytes(self.program)
+        gpu = GpuProgram(program, self.weights, separate=separate)
+        results = gpu.run(self.inputs)
+        assert len(results) == len(self.expected)
+        for slot, (result, expected) in enumerate(zip(results, self.expected, strict=True)):
+            actual, raw = result
+            try:
+                compare(actual, expected, TOLERANCE[program.compute_dtype])
+            except AssertionError as error:
+                raise AssertionError(f"output {slot}: {error}") from None
+            check_padding(program.output_specs[slot], raw)
+        return [launch.entry for launch in gpu.launches]
+
+
+def make_case(name: str, module: nn.Module, *inputs: torch.Tensor, **options: Any) -> GpuCase:
+    """A case from a module; ``options`` as those of ``npu_compiler.compile``."""
+    from tests.npu_compiler.harness import prepare
+
+    made = prepare(module, *inputs, **options)
+    weights = device_weights(made.program, made.state)
+    return GpuCase(
+        name, made.program.to_bytes(), list(made.inputs.values()), weights, made.expected
+    )
+
+
+def operators(step: int = 1, first: int = 0) -> Iterator[GpuCase]:
+    """Every ``step``-th case of the op records in float32, from number ``first`` on."""
+    from tests.npu_compiler.test_ops import CASES
+
+    for case in CASES[first::step]:
+        yield make_case(f"op {case.name}", case.module(), *case.inputs, compute_dtype="float32")
+
+
+def kernels() -> Iterator[GpuCase]:
+    """Each kernel in each dtype that it computes in."""
+    from tests.metal_standin.test_ops import CASES
+    from tests.npu_compiler.harness import Function, images
+
+    for dtype in _DTYPES:
+        for name, (function, shapes) in CASES.items():
+            inputs = [images(*shape, seed=i) for i, shape in enumerate(shapes)]
+            yield make_case(f"{name}, {dtype}", Function(function), *inputs, compute_dtype=dtype)
+
+
+def models() -> Iterator[GpuCase]:
+    """ResNet-18, and steps of small language models with their caches written in place."""
+    import torch
+
+    from npu_sim.models.resnet import resnet18
+    from tests.npu_compiler.decoders import Decoder, inputs_for, tiny
+    from tests.npu_compiler.harness import images, ir_of, trained_like
+
+    yield make_case(
+        "ResNet-18",
+        trained_like(resnet18()),
+        images(2, 3, 64, 64),
+        compute_dtype="float16",
+    )
+    for family, window in (("Qwen2", 0), ("Qwen3", 0), ("Gemma2", 7)):
+        model = tiny(family)
+        for batch, tokens in ((1, 1), (2, 4), (1, 40)):
+            decoder = Decoder(model, window).eval()
+            inputs = inputs_for(model, batch, tokens, 75, torch.float32)
+            names = [tensor["name"] for tensor in ir_of(decoder, inputs)["graph_inputs"]][3:]
+            yield make_case(
+                f"{family}, {batch} x {tokens} tokens",
+                *(decoder, *inputs),
+                compute_dtype="float32",
+                donate_inputs=names,
+                weights_in_place=True,
+            )
+
+
+SELECTIONS = {"kernels": kernels, "models": models, "operators": operators}
+
+
+def write(file: IO[bytes], cases: Iterable[GpuCase]) -> int:
+    """Write cases one behind the other; returns how many. (Pickled: for files of one's own.)"""
+    count = 0
+    for case in cases:
+        pickle.dump(case, file, protocol=pickle.HIGHEST_PROTOCOL)
+        count += 1
+    return count
+
+
+def read(file: IO[bytes]) -> Iterator[GpuCase]:
+    """The inverse of ``write``."""
+    while True:
+        try:
+            yield pickle.load(file)
+        except EOFError:
+            return
+
+
+def run_all(cases: Iterable[GpuCase], separate: bool) -> bool:
+    """Run cases and print what failed and which entry points ran; False where one failed."""
+    ran: Counter[str] = Counter()
+    failed = count = 0
+    for case in cases:
+        count += 1
+        try:
+            ran.update(case.run(separate))
+        except Exception as error:
+            failed += 1
+            print(f"FAILED {case.name}: {type(error).__name__}: {error}", flush=True)
+            if not isinstance(error, AssertionError):
+                traceback.print_exc()
+    print(f"{count - failed} of {count} cases are right; launches by entry point:")
+    print(", ".join(f"{name} {number}" for name, number in sorted(ran.items())), flush=True)
+    return failed == 0
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
+    parser.add_argument("--write", type=Path, metavar="FILE")
+    parser.add_argument("--run", type=Path, metavar="FILE")
+    parser.add_argument("--select", default=",".join(SELECTIONS), help="with --write")
+    parser.add_argument("--step", type=int, default=1, help="every so many of the operators")
+    parser.add_argument("--every", type=int, default=1, help="with --run: every so many cases")
+    parser.add_argument("--separate", action="store_true", help="memory for every intermediate")
+    options = parser.parse_args()
+    if options.write is not None:
+        with gzip.open(options.write, "wb", compresslevel=3) as file:
+            for name in options.select.split(","):
+                made = operators(options.step) if name == "operators" else SELECTIONS[name]()
+                print(f"{name}: {write(file, made)} cases")
+    if options.run is not None:
+        with gzip.open(options.run, "rb") as file:
+            chosen = (case for i, case in enumerate(read(file)) if i % options.every == 0)
+            if not run_all(chosen, options.separate):
+                sys.exit(1)
+
+
+if __name__ == "__main__":
+    # Under its own name, so that what one run pickles another finds.
+    from tests.gpu import cases
+
+    cases.main()
