@@ -97,22 +97,22 @@ void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index, 
            " threads, which is more than 2**32 - 1 threads; use a smaller batch");
     }
   }
-  const MTL::ComputePipelineState& pipeline = pipelines.get(kernel, type);
   auto product = empty ? nullptr : MpsProduct::make(device, kernel, operands, values);
+  Pipeline* const pipeline =
+      empty || product != nullptr ? nullptr : &pipelines.want(pipeline_key(kernel, type, values));
   // What the encoder holds: steps of no threads leave it as it is, a product ends it.
-  const auto before =
-      std::find_if(steps_.rbegin(), steps_.rend(), [](const Step& step) { return !step.empty; });
-  const MTL::ComputePipelineState* const last =
-      before == steps_.rend() || before->product != nullptr ? nullptr : before->pipeline;
+  const bool new_pipeline = pipeline != nullptr && pipeline != last_pipeline_;
+  if (!empty) last_pipeline_ = pipeline;
   // Metal itself keeps encoders in order that share memory.
   if (product != nullptr) barriers_.synchronize();
   const bool barrier = !empty && product == nullptr && barriers_.before(accesses(kernel, operands));
   has_products_ = has_products_ || product != nullptr;
   steps_.push_back(
-      {&pipeline, first, static_cast<std::uint32_t>(arguments_.buffers.size()) - first,
+      {nullptr, first, static_cast<std::uint32_t>(arguments_.buffers.size()) - first,
        MTL::Size::Make(groups[0], groups[1], groups[2]),
        MTL::Size::Make(dispatch.threadgroup[0], dispatch.threadgroup[1], dispatch.threadgroup[2]),
-       barrier, !empty && &pipeline != last, empty, std::move(product)});
+       barrier, new_pipeline, empty, std::move(product)});
+  pipelines_.push_back(pipeline);
 }
 
 void EntryPlan::add_argument(const schema::Operand& operand) {
@@ -185,6 +185,9 @@ std::vector<Access> EntryPlan::accesses(const KernelInfo& kernel,
 
 void EntryPlan::resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
                         std::size_t constants_offset) {
+  for (std::size_t i = 0; i < steps_.size(); ++i) {
+    if (pipelines_[i] != nullptr) steps_[i].pipeline = pipelines_[i]->state();
+  }
   for (const Patch& p : parameters_) arguments_.set(p.target, parameters, p.offset);
   for (const Patch& p : constants_) {
     arguments_.set(p.target, constants, constants_offset + p.offset);

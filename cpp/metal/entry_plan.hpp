@@ -32,7 +32,7 @@ struct Arguments {
 // One dispatch: `count` arguments from `first`, its operands in binding order and its parameters
 // behind them.
 struct Step {
-  const MTL::ComputePipelineState* pipeline;
+  const MTL::ComputePipelineState* pipeline;  // null until it is resolved
   std::uint32_t first;
   std::uint32_t count;
   MTL::Size groups;                           // of the grid
@@ -63,12 +63,14 @@ class EntryPlan {
     std::uint64_t offset;
   };
 
-  // `io_index` says for each buffer of the program which input or output it is. Throws kDevice
-  // where the GPU cannot run a kernel, kInvalidProgram where it cannot hold a grid.
+  // `io_index` says for each buffer of the program which input or output it is. Throws
+  // kInvalidProgram where the GPU cannot hold a grid.
   EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
             Pipelines& pipelines, std::span<const std::uint32_t> io_index,
             ParameterBlock& parameters);
 
+  // What resolve() needs to be built, by step; null where a step needs none.
+  std::span<Pipeline* const> pipelines() const { return pipelines_; }
   // Fills in what is the same in every run.
   void resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
                std::size_t constants_offset);
@@ -94,6 +96,8 @@ class EntryPlan {
   const schema::EntryPoint& record_;
   std::span<const std::uint32_t> io_index_;
   std::vector<Step> steps_;
+  std::vector<Pipeline*> pipelines_;   // by step; null: it needs none
+  Pipeline* last_pipeline_ = nullptr;  // that the encoder holds behind the last step
   BarrierPlanner barriers_;
   bool has_products_ = false;
   Arguments arguments_;

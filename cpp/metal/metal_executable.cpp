@@ -74,6 +74,13 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
         EntryPlan(*program_, record, device, pipelines, io_index_, parameters)));
     arena_bytes_ = std::max<std::size_t>(arena_bytes_, record.arena_size);
   }
+  std::vector<Pipeline*> wanted;
+  for (const auto& entry : entries_) {
+    for (Pipeline* const pipeline : entry->plan.pipelines()) {
+      if (pipeline != nullptr) wanted.push_back(pipeline);
+    }
+  }
+  pipelines.build(wanted);
   const std::span<const std::byte> block = parameters.bytes();
   parameters_ = new_buffer(device_, block.size(), MTL::ResourceStorageModeShared, "parameters");
   if (!block.empty()) std::memcpy(parameters_->contents(), block.data(), block.size());

@@ -1,35 +1,78 @@
-// Compiled kernels: shader texts become libraries and pipeline states when a program first needs
-// them.
+// Compiled kernels: shader texts become libraries and pipeline states when a program is loaded.
 #pragma once
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <string_view>
+#include <tuple>
+#include <vector>
 
 #include "metal/metal_cpp.hpp"
 #include "runtime/kernels.hpp"
 
 namespace npu::metal {
 
-// May be called from several threads. Pipeline states live as long as this.
+// What a pipeline is made from: dispatches that are equal in it share one.
+struct PipelineKey {
+  std::string shader;  // the text that has the function, e.g. conv2d.metal
+  std::string function;
+  std::uint32_t threads;  // of a threadgroup
+  // The first words of the parameter struct, as the compiler is to know them. Empty: parameters are
+  // read when the kernel runs.
+  std::vector<std::uint32_t> words;
+
+  bool operator<(const PipelineKey& other) const {
+    return std::tie(shader, function, threads, words) <
+           std::tie(other.shader, other.function, other.threads, other.words);
+  }
+};
+
+// The key of a kernel whose type variable is the dtype of id `type` (0: it has none), for these
+// parameters.
+PipelineKey pipeline_key(const KernelInfo& kernel, std::uint32_t type,
+                         std::span<const std::byte> parameters);
+
+// A pipeline state, or one to be.
+class Pipeline {
+ public:
+  explicit Pipeline(const PipelineKey& key) : key_(key) {}
+
+  // Null until Pipelines::build() has made it.
+  const MTL::ComputePipelineState* state() const { return state_.get(); }
+
+ private:
+  friend class Pipelines;
+
+  const PipelineKey& key_;
+  NS::SharedPtr<MTL::ComputePipelineDescriptor> descriptor_;
+  NS::SharedPtr<MTL::ComputePipelineState> state_;
+};
+
+// May be called from several threads. What it returns lives as long as this.
 class Pipelines {
  public:
   explicit Pipelines(MTL::Device& device) : device_(device) {}
 
-  // The pipeline of a kernel whose type variable is the dtype of id `type` (0: it has none). Throws
-  // kDevice with the Metal compiler's message, and where the GPU cannot run the kernel's
-  // threadgroups.
-  const MTL::ComputePipelineState& get(const KernelInfo& kernel, std::uint32_t type);
+  Pipeline& want(const PipelineKey& key);
+
+  // Makes those that have not been made, on several threads. Throws kDevice with the Metal
+  // compiler's message, and where the GPU cannot run a kernel's threadgroups.
+  void build(std::span<Pipeline* const> wanted);
 
  private:
-  MTL::Library& library(const KernelInfo& kernel);
+  void make_libraries(std::span<Pipeline* const> missing);
+  void make_descriptor(Pipeline& pipeline) const;
+  void make_state(Pipeline& pipeline) const;
 
   MTL::Device& device_;
-  std::mutex mutex_;                                                   // guards what follows
+  std::mutex mutex_;  // guards what follows
+  std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines_;
+  std::mutex building_;  // held while pipelines are made; guards what follows and their states
   std::map<std::string_view, NS::SharedPtr<MTL::Library>> libraries_;  // by shader
-  std::map<std::string, NS::SharedPtr<MTL::ComputePipelineState>> pipelines_;
 };
 
 }  // namespace npu::metal

@@ -19,13 +19,20 @@ struct npu_bf16 {
 #define DEVICE_PTR(T) global T*
 #define DEVICE_CAST(T, pointer) reinterpret_cast<global T*>(pointer)
 #define THREADGROUP_PTR(T) local T*
-#define CONSTANT_REF(T) constant T&
+#define CONSTANT_REF(T) const private T&
 #define THREAD_REF(T) \
  private              \
   T&
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG
+
+// As compat/metal.h has it.
+#define NPU_U32(word, next) (npu_word_##word != 0 ? npu_word_##word : params[word])
+#define NPU_I32(word, next) npu_i32(NPU_U32(word, next))
+#define NPU_F32(word, next) npu_as_f32(NPU_U32(word, next))
+#define NPU_I64(word, next) npu_i64(npu_u64(NPU_U32(next, )) << 32 | NPU_U32(word, ))
+#define NPU_ARRAY(T, word) reinterpret_cast<constant T*>(params + word)
 
 npu_u32 npu_as_u32(npu_f32 v);
 npu_f32 npu_as_f32(npu_u32 v);

@@ -19,11 +19,20 @@ typedef bfloat npu_bf16;
 #define DEVICE_PTR(T) device T*
 #define DEVICE_CAST(T, pointer) reinterpret_cast<device T*>(pointer)
 #define THREADGROUP_PTR(T) threadgroup T*
-#define CONSTANT_REF(T) constant T&
+#define CONSTANT_REF(T) const thread T&
 #define THREAD_REF(T) thread T&
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG
+
+// Entry points make the parameter struct out of words: each from its function constant where the
+// pipeline has one, else from `params`. `next` is the number behind `word`.
+#define NPU_U32(word, next) \
+  (is_function_constant_defined(npu_word_##word) ? npu_word_##word : params[word])
+#define NPU_I32(word, next) npu_i32(NPU_U32(word, next))
+#define NPU_F32(word, next) npu_as_f32(NPU_U32(word, next))
+#define NPU_I64(word, next) npu_i64(npu_u64(NPU_U32(next, )) << 32 | NPU_U32(word, ))
+#define NPU_ARRAY(T, word) reinterpret_cast<constant T*>(params + word)
 
 NPU_FUNC npu_u32 npu_as_u32(npu_f32 v) { return as_type<uint>(v); }
 NPU_FUNC npu_f32 npu_as_f32(npu_u32 v) { return as_type<float>(v); }

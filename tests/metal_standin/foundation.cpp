@@ -11,6 +11,13 @@ namespace {
 
 struct Pool : Object {};
 
+struct Array : Object {
+  ~Array() {
+    for (Object* object : objects) release(object);
+  }
+  std::vector<Object*> objects;
+};
+
 Class make_object_class() {
   const Class owner = define_class("NSObject", nullptr);
   method(
@@ -66,6 +73,22 @@ __attribute__((constructor(101))) void define_foundation() {
       +[](ErrorObject* self, SEL) { return autorelease(new_string(self->text)); });
   method(error, "code", +[](ErrorObject* self, SEL) { return self->code; });
 
+  const Class url = define_class("NSURL", object_class(), &destroy<String>);
+  class_method(
+      url, "fileURLWithPath:", +[](Class owner, SEL, String* path) {
+        return autorelease(make<String>(owner, path->text));
+      });
+
+  const Class array = define_class("NSArray", object_class(), &destroy<Array>);
+  class_method(
+      array, "arrayWithObject:", +[](Class owner, SEL, Object* object) {
+        if (object == nullptr) fail("an array of nil");
+        auto* const made = make<Array>(owner);
+        retain(object);
+        made->objects.push_back(object);
+        return autorelease(made);
+      });
+
   const Class info = define_class("NSProcessInfo", object_class());
   class_method(info, "processInfo", +[](Class, SEL) { return process_info(); });
   method(
@@ -75,7 +98,8 @@ __attribute__((constructor(101))) void define_foundation() {
       });
   method(
       info, "operatingSystemVersionString", +[](Object*, SEL) {
-        return autorelease(new_string("Version " + std::to_string(settings().macos) + ".0"));
+        return autorelease(new_string("Version " + std::to_string(settings().macos) + ".0 (Build " +
+                                      settings().build + ")"));
       });
 }
 
@@ -84,6 +108,10 @@ __attribute__((constructor(101))) void define_foundation() {
 Class object_class() {
   static const Class owner = make_object_class();
   return owner;
+}
+
+const std::vector<Object*>& objects_of(Object* array) {
+  return static_cast<Array*>(array)->objects;
 }
 
 String* new_string(std::string text) {

@@ -1,8 +1,9 @@
-// Strings and errors.
+// Strings, errors and arrays.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "metal_standin/objc_runtime.hpp"
 
@@ -26,5 +27,8 @@ Class object_class();
 // One reference each.
 String* new_string(std::string text);
 ErrorObject* new_error(std::int64_t code, std::string text);
+
+// Of an NSArray.
+const std::vector<Object*>& objects_of(Object* array);
 
 }  // namespace npu::standin

@@ -1,5 +1,6 @@
 // MTLCommandQueue, MTLCommandBuffer, MTLComputeCommandEncoder: every use is checked.
 #include <algorithm>
+#include <cstring>
 
 #include "metal_standin/foundation.hpp"
 #include "metal_standin/gpu.hpp"
@@ -296,6 +297,17 @@ void Encoder::dispatch(MTL::Size groups, MTL::Size threads) {
       }
       inline_parameters = argument.bytes;
       if (argument.buffer != nullptr) launch.params = argument.buffer->data + argument.offset;
+      const std::byte* const words = argument.buffer != nullptr
+                                         ? argument.buffer->data + argument.offset
+                                         : argument.bytes.data();
+      for (const auto& [index, value] : pipeline->constants) {
+        std::uint32_t held = 0;
+        std::memcpy(&held, words + index * sizeof held, sizeof held);
+        if (held != value) {
+          refuse("its pipeline is for " + number(value) + " as word " + number(index) +
+                 " of its parameters, which is " + number(held));
+        }
+      }
       continue;
     }
     const std::size_t element = element_bytes(kernel, k);

@@ -1,5 +1,4 @@
-// MTLDevice, MTLBuffer, MTLLibrary, MTLFunction, MTLComputePipelineState.
-#include <algorithm>
+// MTLDevice, MTLBuffer.
 #include <cstring>
 #include <new>
 
@@ -25,8 +24,6 @@ const std::shared_ptr<Gpu>& system_gpu() {
   static auto* const gpu = new std::shared_ptr<Gpu>(std::make_shared<Gpu>());
   return *gpu;
 }
-
-bool in_use(id object) { return static_cast<Resource*>(object)->in_commands != 0; }
 
 constexpr int kPoison = 0xff;
 constexpr std::align_val_t kBufferAlignment{256};
@@ -96,84 +93,24 @@ void define_device() {
         }
         return new_buffer(length, options, pages);
       });
-  method(
-      device, "newLibraryWithSource:options:error:",
-      +[](DeviceObject*, SEL, String* source, CompileOptions* options, Object** error) -> Library* {
-        if (options == nullptr || options->fast_math) {
-          fail("a shader is compiled with fast math, which makes NaN undefined");
-        }
-        if (source->text.find("bfloat") != std::string::npos &&
-            options->language < MTL::LanguageVersion3_1) {
-          fail("bfloat needs version 3.1 of the shading language");
-        }
-        const std::string broken = settings().broken_shader;
-        if (!broken.empty() &&
-            source->text.find("#line 1 \"shaders/" + broken) != std::string::npos) {
-          *error = autorelease(new_error(3, broken + ":1:1: error: made to fail by a test"));
-          return nullptr;
-        }
-        auto* const library = make<Library>(objc_lookUpClass("MTLLibrary"));
-        library->functions = declarations(source->text);
-        return library;
-      });
-  method(
-      device, "newComputePipelineStateWithFunction:error:",
-      +[](DeviceObject*, SEL, Function* function, Object**) {
-        if (function == nullptr) fail("a pipeline state of no function is asked for");
-        auto* const pipeline = make<Pipeline>(objc_lookUpClass("MTLComputePipelineState"));
-        pipeline->declaration = function->declaration;
-        pipeline->max_threads = settings().max_threads;
-        return pipeline;
-      });
 }
 
 void define_resources() {
   const Class buffer = define_class("MTLBuffer", object_class(), &destroy<Buffer>);
-  buffer->in_use = &in_use;
+  buffer->in_use = &resource_in_use;
   method(buffer, "length", +[](Buffer* self, SEL) -> NS::UInteger { return self->length; });
   method(
       buffer, "contents", +[](Buffer* self, SEL) {
         if (self->is_private) fail("the host asks for the contents of a private buffer");
         return self->data;
       });
-
-  const Class options = define_class("MTLCompileOptions", object_class(), &destroy<CompileOptions>);
-  class_method(options, "alloc", +[](Class owner, SEL) { return make<CompileOptions>(owner); });
-  method(
-      options, "setFastMathEnabled:", +[](CompileOptions* self, SEL, bool enabled) {
-        self->fast_math = enabled;
-      });
-  method(
-      options, "setLanguageVersion:", +[](CompileOptions* self, SEL, NS::UInteger version) {
-        self->language = version;
-      });
-
-  const Class library = define_class("MTLLibrary", object_class(), &destroy<Library>);
-  method(
-      library, "newFunctionWithName:", +[](Library* self, SEL, String* name) -> Function* {
-        for (const Declaration& declaration : self->functions) {
-          if (declaration.name != name->text) continue;
-          auto* const function = make<Function>(objc_lookUpClass("MTLFunction"));
-          function->declaration = declaration;
-          return function;
-        }
-        return nullptr;
-      });
-  define_class("MTLFunction", object_class(), &destroy<Function>);
-
-  const Class pipeline =
-      define_class("MTLComputePipelineState", object_class(), &destroy<Pipeline>);
-  pipeline->in_use = &in_use;
-  method(
-      pipeline, "maxTotalThreadsPerThreadgroup",
-      +[](Pipeline* self, SEL) -> NS::UInteger { return self->max_threads; });
-  method(pipeline, "threadExecutionWidth", +[](Pipeline*, SEL) -> NS::UInteger { return 32; });
 }
 
 // Before metal-cpp's own initialisers, which look classes up.
 __attribute__((constructor(101))) void define_classes() {
   define_device();
   define_resources();
+  define_pipelines();
 }
 
 }  // namespace
@@ -191,35 +128,9 @@ Object* new_system_device() {
   return device;
 }
 
-void drain_gpu() { system_gpu()->drain(); }
+bool resource_in_use(id object) { return static_cast<Resource*>(object)->in_commands != 0; }
 
-std::vector<Declaration> declarations(const std::string& text) {
-  constexpr std::string_view kHead = "\nkernel void ";
-  std::vector<Declaration> found;
-  for (std::size_t at = text.find(kHead); at != std::string::npos; at = text.find(kHead, at + 1)) {
-    const std::size_t begin = at + kHead.size();
-    const std::size_t open = text.find('(', begin);
-    const std::size_t end = text.find(") {", open);
-    Declaration declaration;
-    declaration.name = text.substr(begin, open - begin);
-    for (std::size_t p = open; p < end;) {
-      const std::size_t line_end = std::min(text.find('\n', p + 1), end);
-      const std::string line = text.substr(p, line_end - p);
-      if (line.find("[[buffer(") != std::string::npos) {
-        declaration.constant.push_back(line.find(" constant ") != std::string::npos);
-      }
-      p = line_end;
-    }
-    for (const reference::EntryPoint& entry : reference::entry_points()) {
-      if (entry.name == declaration.name) declaration.entry = &entry;
-    }
-    if (declaration.entry == nullptr)
-      fail("a shader declares an unknown kernel " + declaration.name);
-    declaration.kernel = find_kernel(declaration.entry->kernel);
-    found.push_back(std::move(declaration));
-  }
-  return found;
-}
+void drain_gpu() { system_gpu()->drain(); }
 
 }  // namespace npu::standin
 

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -38,11 +39,6 @@ struct Buffer : Resource {
   bool owned = false;  // else the host's pages
 };
 
-struct CompileOptions : Object {
-  bool fast_math = true;
-  std::uint64_t language = 0;
-};
-
 // One kernel function of a library, as its text declares it.
 struct Declaration {
   std::string name;
@@ -51,16 +47,12 @@ struct Declaration {
   const KernelInfo* kernel = nullptr;
 };
 
-struct Library : Object {
-  std::vector<Declaration> functions;
-};
-
-struct Function : Object {
-  Declaration declaration;
-};
+// Values of function constants by index.
+using Constants = std::map<std::uint64_t, std::uint32_t>;
 
 struct Pipeline : Resource {
   Declaration declaration;
+  Constants constants;
   std::uint64_t max_threads = 0;
 };
 
@@ -131,6 +123,17 @@ Object* new_system_device();
 
 // The kernels that a library's text declares. Throws npu::Error for one that the build lacks.
 std::vector<Declaration> declarations(const std::string& text);
+// Types of the function constants that a text declares, by index.
+std::map<std::uint64_t, std::string> declared_constants(const std::string& text);
+
+// For the classes of resources.
+bool resource_in_use(id object);
+
+// Libraries, functions, pipeline states and archives; the device's class exists.
+void define_pipelines();
+// Pipelines that were compiled rather than found in an archive, since the last reset.
+std::uint64_t compilations();
+void reset_compilations();
 
 // Ends a command buffer that has been committed.
 void finish(CommandBuffer& commands, Object* error);

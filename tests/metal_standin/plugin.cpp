@@ -46,6 +46,7 @@ NPU_STANDIN_EXPORT const char* npu_standin_set(const char* key, const char* valu
   if (*key == '\0') {
     reset_settings();
     reset_messages();
+    reset_compilations();
     return "";
   }
   try {
@@ -63,6 +64,8 @@ NPU_STANDIN_EXPORT bool npu_standin_leave_out(const char* method, std::int64_t n
 NPU_STANDIN_EXPORT std::uint64_t npu_standin_messages(const char* method) {
   return npu::standin::messages_sent(method);
 }
+
+NPU_STANDIN_EXPORT std::uint64_t npu_standin_compilations() { return npu::standin::compilations(); }
 
 // Sends the messages of so many dispatches, and nothing else: with the setting encode_only, what
 // the stand-in itself costs.

@@ -44,6 +44,10 @@ void set(const std::string& key, const std::string& value) {
     current.gpu_family = integer();
   } else if (key == "macos") {
     current.macos = integer();
+  } else if (key == "build") {
+    current.build = value;
+  } else if (key == "unwritable_archives") {
+    current.unwritable_archives = natural() != 0;
   } else if (key == "gpu") {
     current.gpu = natural() != 0;
   } else if (key == "max_buffer") {

@@ -16,11 +16,13 @@ struct Settings {
   std::uint64_t seed = 0;  // of kShuffle
   std::int64_t gpu_family = 1008;
   std::int64_t macos = 14;
+  std::string build = "23A344";           // of the system
   bool gpu = true;                        // whether there is one
   std::uint64_t max_buffer = 1ull << 33;  // bytes
   std::uint64_t memory = 1ull << 34;      // bytes of all buffers
   std::uint64_t max_threads = 1024;       // of a threadgroup
   std::string broken_shader;              // whose compilation fails
+  bool unwritable_archives = false;       // archives cannot be written
   std::string failing_kernel;             // whose dispatches fail...
   std::int64_t failure = 0;               // ...with this code of MTLCommandBufferError
   std::uint64_t delay_us = 0;             // before a command buffer runs, beyond being waited for

@@ -93,6 +93,7 @@ class Standin:
         self._library.npu_standin_leave_out.restype = ctypes.c_bool
         self._library.npu_standin_leave_out.argtypes = (ctypes.c_char_p, ctypes.c_int64)
         self._library.npu_standin_messages.restype = ctypes.c_uint64
+        self._library.npu_standin_compilations.restype = ctypes.c_uint64
 
     def device(self) -> Device:
         """A device of its own, not the one that ``Device("metal")`` shares."""
@@ -126,6 +127,10 @@ class Standin:
     def messages(self, message: str) -> int:
         """How often a message was sent since the last reset."""
         return self._library.npu_standin_messages(message.encode())
+
+    def compilations(self) -> int:
+        """How many pipelines were compiled, not found in an archive, since the last reset."""
+        return self._library.npu_standin_compilations()
 
     def reset(self) -> None:
         """Undo ``set`` and ``leave_out``; message counts begin anew."""

@@ -93,7 +93,7 @@ def test_a_shader_that_does_not_compile(standin: Standin, metal: Device) -> None
     standin.set(broken_shader="softmax.metal")
     with pytest.raises(
         DeviceError,
-        match=r"shader softmax.metal of kernel softmax does not comp"
+        match=r"shader softmax.metal of kernel softmax_f32 does not comp"
         r".*1:1: error",
     ):
         run_chain(metal)

@@ -25,9 +25,10 @@ MESSAGES = (
     "MTLCompileOptions setLanguageVersion:",
     "MTLDevice newCommandQueue",
     "MTLDevice newLibraryWithSource:options:error:",
-    "MTLDevice newComputePipelineStateWithFunction:error:",
+    "MTLDevice newComputePipelineStateWithDescriptor:options:reflection:error:",
     "MTLDevice newBufferWithLength:options:",
-    "MTLLibrary newFunctionWithName:",
+    "MTLLibrary newFunctionWithName:constantValues:error:",
+    "MTLComputePipelineDescriptor setComputeFunction:",
     "MTLCommandQueue commandBufferWithUnretainedReferences",
     "MTLCommandBuffer computeCommandEncoderWithDispatchType:",
 )

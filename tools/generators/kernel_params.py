@@ -54,26 +54,33 @@ def _defines() -> Iterator[tuple[str, list[tuple[str, int]]]]:
     )
 
 
-def _struct(kernel: Kernel) -> Iterator[str]:
+def _struct(kernel: Kernel, array_pointer: str | None) -> Iterator[str]:
     layout = param_layout(kernel)
     for line in kernel.doc.splitlines():
         yield f"// {line.strip()}".rstrip()
     yield f"struct {kernel.struct_name} {{"
     for m in layout.members:
-        array = f"[{m.count}]" if m.count > 1 else ""
         comment = f"  // {m.doc}" if m.doc else ""
-        yield f"  {m.type} {m.name}{array};{comment}"
+        if m.count > 1 and array_pointer is not None:
+            yield f"  {array_pointer.format(m.type)} {m.name};{comment}"
+        else:
+            array = f"[{m.count}]" if m.count > 1 else ""
+            yield f"  {m.type} {m.name}{array};{comment}"
     yield "};"
     yield f"#define NPU_{kernel.name.upper()}_PARAM_BYTES {layout.size}"
 
 
-def kernel_params_header() -> str:
-    """The text of npu_kernel_params.h."""
+def kernel_params_header(array_pointer: str | None = None) -> str:
+    """The text of npu_kernel_params.h.
+
+    The structs are the parameters' layout in memory; with ``array_pointer`` (a pointer type with
+    ``{}`` for the element) they are values whose arrays stay where they are.
+    """
     lines = [_HEAD]
     for title, values in _defines():
         lines += [f"// {title}", *(f"#define NPU_{name} {value}" for name, value in values), ""]
     for kernel in KERNELS.values():
-        lines += [*_struct(kernel), ""]
+        lines += [*_struct(kernel, array_pointer), ""]
     rows = [f"  X({k.name.upper()}, {k.name})" for k in KERNELS.values()]
     lines += [
         "// X(ID, name) for every kernel.",

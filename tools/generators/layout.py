@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from npu_compiler.kernels.record import MAX_PARAM_BYTES, Kernel
 
@@ -43,11 +44,18 @@ class ParamLayout:
     field_offset: int
     size: int
 
+    @property
+    def fixed_words(self) -> int:
+        """The 4-byte words that a compiler may fix when a program is loaded: all before an array,
+        behind which nothing but padding comes.
+        """
+        return next((m.offset for m in self.members if m.count > 1), self.size) // 4
+
 
 def param_layout(kernel: Kernel) -> ParamLayout:
     """Lay out ``kernel``'s parameter struct.
 
-    Raises ValueError for duplicate names and for structs beyond Metal's limit.
+    Raises ValueError for duplicate names, structs beyond Metal's limit and fields behind arrays.
     """
     members: list[Member] = []
     operands: list[OperandLayout] = []
@@ -82,6 +90,8 @@ def param_layout(kernel: Kernel) -> ParamLayout:
     seen = [m.name for m in members]
     if len(set(seen)) != len(seen):
         raise ValueError(f"{kernel.name}: duplicate member in {sorted(seen)}")
+    if any(a.count > 1 and b.count == 1 for a, b in pairwise(kernel.fields)):
+        raise ValueError(f"{kernel.name}: fields that are arrays must come last")
     if end() > MAX_PARAM_BYTES:
         raise ValueError(f"{kernel.name}: {end()} parameter bytes, at most {MAX_PARAM_BYTES} fit")
     return ParamLayout(tuple(members), tuple(operands), field_offset, end())

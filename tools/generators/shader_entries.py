@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from generators.layout import Member, param_layout
 from npu_compiler.dtypes import BY_SHORT
+from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.record import Kernel, Operand
 
 
@@ -60,20 +62,45 @@ def _shared(kernel: Kernel, qualifier: str) -> list[str]:
     return [f"{qualifier} npu_{dtype} {name}[{count}];" for name, dtype, count in kernel.shared]
 
 
-def _direct_call(v: Variant) -> str:
-    return v.call([o.name for o in v.kernel.operands], "params", [s[0] for s in v.kernel.shared])
+def _direct_call(v: Variant, params: str = "params") -> str:
+    return v.call([o.name for o in v.kernel.operands], params, [s[0] for s in v.kernel.shared])
+
+
+def fixed_words(declaration: str) -> str:
+    """Declares a constant for each word of a parameter struct that may be fixed at load;
+    ``{}`` in the declaration is the word's number.
+    """
+    most = max(param_layout(kernel).fixed_words for kernel in KERNELS.values())
+    return "".join(declaration.format(k) + "\n" for k in range(most))
+
+
+def _value(member: Member) -> str:
+    """A member of a parameter struct, out of words that are fixed or else read."""
+    word = member.offset // 4
+    if member.name.endswith("_pad"):
+        return "0"
+    if member.count > 1:
+        return f"NPU_ARRAY({member.type}, {word})"
+    return f"NPU_{member.type.removeprefix('npu_').upper()}({word}, {word + 1})"
+
+
+def _values(kernel: Kernel) -> list[str]:
+    """Declares ``values``, the parameter struct out of the words ``params``."""
+    rows = [f"    {_value(m)}," for m in param_layout(kernel).members]
+    return [f"const {kernel.struct_name} values = {{", *rows, "};"]
 
 
 def metal_entry(v: Variant) -> str:
     """A Metal kernel: operand k is buffer k, the parameter struct the buffer behind the last.
-    Names of threads begin with ``thread_``, which no operand's does.
+    Names of threads begin with ``thread_``, which no operand's does. Parameters that the pipeline
+    fixes are not read from the buffer.
     """
     operands = v.kernel.operands
     return _entry(
         f"kernel void {v.name}",
         [
             *(f"device {v.pointee(o)}* {o.name} [[buffer({k})]]" for k, o in enumerate(operands)),
-            f"constant {v.kernel.struct_name}& params [[buffer({len(operands)})]]",
+            f"constant npu_u32* params [[buffer({len(operands)})]]",
             "uint3 thread_group [[threadgroup_position_in_grid]]",
             "uint3 thread_place [[thread_position_in_grid]]",
             "uint thread_index [[thread_index_in_threadgroup]]",
@@ -81,11 +108,14 @@ def metal_entry(v: Variant) -> str:
             "uint thread_simd [[simdgroup_index_in_threadgroup]]",
         ],
         [
+            # is_function_constant_defined is among them.
+            "using namespace metal;",
             *_shared(v.kernel, "threadgroup"),
             "const NpuThread self = {thread_group.x, thread_group.y, thread_group.z,",
             "                        thread_place.x, thread_place.y, thread_place.z,",
             "                        thread_index, thread_lane, thread_simd};",
-            _direct_call(v),
+            *_values(v.kernel),
+            _direct_call(v, "values"),
         ],
     )
 
@@ -119,12 +149,13 @@ def clcpp_entry(v: Variant) -> str:
         f"kernel void {v.name}",
         [
             *(f"global {v.pointee(o)}* {o.name}" for o in v.kernel.operands),
-            f"constant {v.kernel.struct_name}& params",
+            "constant npu_u32* params",
         ],
         [
             *_shared(v.kernel, "local"),
             "const NpuThread self = {0, 0, 0, 0, 0, 0, 0, 0, 0};",
-            _direct_call(v),
+            *_values(v.kernel),
+            _direct_call(v, "values"),
         ],
     )
 
