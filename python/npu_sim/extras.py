@@ -18,6 +18,7 @@ INSTALL = {
     "onnx": "npu-sim[torch,bench]",
     "onnxscript": "npu-sim[torch,bench]",
     "openvino": "npu-sim[torch,bench]",
+    "llama_cpp": "llama-cpp-python",
     "matplotlib": "npu-sim[torch,bench]",
 }
 

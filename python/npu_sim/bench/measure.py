@@ -56,12 +56,13 @@ def interleave(
     turn_seconds: float = 0.1,
     warmup_seconds: float = 0.3,
     on_turn: Callable[[], None] | None = None,
+    before_turn: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, Statistics]:
     """Time callables in turns of about ``turn_seconds`` each, ``rounds`` times round.
 
     Two untimed calls open every turn: they wait out the spinning threads of the one before and
     warm the caches. The order is reversed every other round. ``on_turn`` is called after each
-    turn (for a progress bar).
+    turn (for a progress bar), ``before_turn[name]`` untimed before each of a callable's turns.
     """
     samples: dict[str, list[float]] = {name: [] for name in runs}
     for run in runs.values():
@@ -76,6 +77,8 @@ def interleave(
     try:
         for turn in range(rounds):
             for name in names if turn % 2 == 0 else reversed(names):
+                if before_turn is not None and name in before_turn:
+                    before_turn[name]()
                 samples[name] += _turn(runs[name], turn_seconds)
                 if on_turn is not None:
                     on_turn()

@@ -35,7 +35,11 @@ def bench_command(
         ),
     ],
     against: Annotated[
-        str, typer.Option(metavar="PEERS", help="torch, torch-compile, onnxruntime, openvino.")
+        str,
+        typer.Option(
+            metavar="PEERS",
+            help="torch, torch-compile, openvino; for images onnxruntime, for language llama.cpp.",
+        ),
     ] = "",
     dtype: Annotated[
         str,
@@ -76,15 +80,15 @@ def bench_command(
 
     All contenders get the same model, images and number of threads, and take turns in one
     process. `ratio` is to our first row: above 1 is slower than us. Peers that are not installed
-    are listed with the way to install them. Language models (peers: torch, torch-compile) are
-    timed per token and per prompt, beside the bandwidth of memory in the same minute.
+    are listed with the way to install them. Language models are timed per token and per prompt,
+    beside the bandwidth of memory in the same minute.
 
     \b
     Examples:
       npu-sim bench resnet50 --against torch,onnxruntime,openvino
       npu-sim bench resnet18 --dtype float16,bfloat16 --against openvino --batch 4 --json
       npu-sim bench model.npubin --device cpu
-      npu-sim bench qwen2.5-1.5b --random-weights --against torch
+      npu-sim bench qwen2.5-1.5b --random-weights --against torch,torch-compile,openvino,llama.cpp
       npu-sim bench qwen2.5-1.5b --random-weights --sweep --chart positions.svg --json
     """
     from npu_sim.bench import report

@@ -42,13 +42,13 @@ def bench_language(
 ) -> None:
     """Measure and print; see ``bench_command``."""
     from npu_sim.bench.language import report
-    from npu_sim.bench.language.run import PEERS, Settings, bench
+    from npu_sim.bench.language.peers import check_names
+    from npu_sim.bench.language.run import bench
+    from npu_sim.bench.language.settings import Settings
 
     if chart is not None and not sweep:
         raise UsageError("--chart draws the times over positions: give --sweep, too")
-    for name in against:
-        if name not in PEERS:
-            raise UsageError(f"--against {name}: language models have the peers {', '.join(PEERS)}")
+    check_names(against)
     length = max_cache_len or (LONGEST + 128 if sweep else prompt_tokens + 256)
     positions = [*(2**i for i in range(LONGEST.bit_length())), LONGEST] if sweep else []
     with _folder(model, random_weights) as folder, progress() as display:
@@ -76,6 +76,8 @@ def bench_language(
     stdout().print(report.table(found))
     if found["positions"]:
         stdout().print(report.positions_table(found))
+    for peer in found["absent"]:
+        typer.echo(f"{peer['name']}: {peer['reason']}")
     facts(report.facts(found))
     typer.echo(f"{model}, {threads} threads, {rounds} turns")
 

@@ -8,9 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from npu_sim.bench.language import peers
 from npu_sim.bench.language.models import LANGUAGE_MODELS, write_random_model
+from npu_sim.bench.language.peers import PEERS, load_peers
+from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import OwnStepper, weight_bytes_per_token
 from npu_sim.cli import app
 from npu_sim.extras import installed
@@ -39,7 +43,10 @@ def bench(*arguments: object, status: int = 0) -> Any:
     return result
 
 
-def test_a_model_directory_is_measured(folder: Path, tmp_path: Path) -> None:
+def test_a_model_directory_is_measured(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "installed", lambda name: name != "llama_cpp")
     chart = tmp_path / "positions.svg"
     options = [
         "--prompt-tokens",
@@ -51,7 +58,7 @@ def test_a_model_directory_is_measured(folder: Path, tmp_path: Path) -> None:
         "--device",
         "cpu",
         "--against",
-        "torch",
+        "torch,llama.cpp",
     ]
     options += ["--sweep", "--max-cache-len", 64]
     if installed("matplotlib"):
@@ -63,6 +70,8 @@ def test_a_model_directory_is_measured(folder: Path, tmp_path: Path) -> None:
     assert found["imported_torch"] is False
     assert [row["position"] for row in found["positions"]] == [1, 2, 4, 8, 16, 32]
     assert [row["name"] for row in found["contenders"]] == ["npu_sim", "torch"]
+    (absent,) = found["absent"]
+    assert absent["reason"] == "not installed: pip install llama-cpp-python"
     assert all(row["token"]["median_ms"] > 0 for row in found["contenders"])
     if installed("matplotlib"):
         assert chart.read_text().lstrip().startswith("<?xml")
@@ -70,12 +79,8 @@ def test_a_model_directory_is_measured(folder: Path, tmp_path: Path) -> None:
 
 def test_a_name_needs_random_weights_and_peers_are_known(folder: Path) -> None:
     assert "--random-weights" in bench("qwen2.5-1.5b", status=2).output
-    assert (
-        "torch-compile"
-        in bench(
-            folder, "--against", "openvino", "--max-cache-len", 160, "--rounds", 1, status=2
-        ).output
-    )
+    options = ["--against", "onnxruntime", "--max-cache-len", 160, "--rounds", 1]
+    assert "torch-compile, openvino, llama.cpp" in bench(folder, *options, status=2).output
     assert "--sweep" in bench(folder, "--chart", "x.svg", status=2).output
 
 
@@ -101,6 +106,33 @@ def test_the_stepper_says_what_generation_says(folder: Path) -> None:
     stepper = OwnStepper(llm, "float32")
     assert stepper.prompt(ids) == made.token_ids[0]
     assert [stepper.token(made.token_ids[0]) for _ in range(3)] == [made.token_ids[1]] * 3
+
+
+@pytest.mark.parametrize("name", PEERS)
+def test_peers_say_what_we_say(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    absent = [library for library in PEERS[name].libraries if not installed(library)]
+    if absent:
+        pytest.skip(f"not installed: {absent[0]}")
+    # Inductor takes minutes; what is compiled, and the cache that it is called with, are ours.
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+    settings = Settings(folder, prompt=20, max_cache_len=64, against=(name,))
+    (peer,), missing = load_peers(settings, lambda _: None)
+    llm = LLM.from_pretrained(folder, device="cpu", max_cache_len=64, progress=False)
+    own = OwnStepper(llm, "float32")
+    assert not missing and peer.name == name and peer.precision == "float32"
+    for ids in (list(range(30, 50)), [7, 9, 250]):
+        assert peer.prompt(ids) == own.prompt(ids)
+        assert peer.token(60) == own.token(60)
+        peer.rewind()
+    peer.move_to(40)
+    peer.move_to(5)
+    assert 0 <= peer.token(1) < 300
+
+
+def test_peers_that_cannot_take_part_say_why(tmp_path: Path) -> None:
+    sliding = save(make_model("mistral"), tmp_path)
+    ready, absent = load_peers(Settings(sliding, against=("torch",)), lambda _: None)
+    assert not ready and "sliding windows" in absent[0].reason
 
 
 def test_int8_weights_change_logits_a_little_and_say_so(folder: Path) -> None:

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from npu_sim.bench.language.peers import load_peers
+from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import (
     BandwidthProbe,
     OwnStepper,
@@ -20,28 +20,8 @@ from npu_sim.bench.language.stepper import (
 from npu_sim.bench.measure import Statistics, interleave
 from npu_sim.errors import UsageError
 
-PEERS = ("torch", "torch-compile")
 _READ = "read"
 _TOKEN = 5
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What is measured. ``prompt``: tokens of the prompt, after which tokens are timed;
-    ``positions``: further places to time a token at.
-    """
-
-    folder: Path
-    prompt: int = 128
-    max_cache_len: int = 1024
-    positions: tuple[int, ...] = ()
-    weight_dtype: str | None = None
-    compute_dtype: str | None = None
-    device: str | None = None
-    threads: int = 1
-    rounds: int = 8
-    turn_seconds: float = 0.15
-    against: tuple[str, ...] = ()
 
 
 def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
@@ -61,7 +41,8 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
     on_step("loading, second start in a process of its own")
     start = _start(settings, options)
     own = OwnStepper(llm, _precision(llm.compute_dtype, settings.weight_dtype))
-    steppers: list[Stepper] = [own, *_peers(settings, on_step)]
+    others, absent = load_peers(settings, on_step)
+    steppers: list[Stepper] = [own, *others]
     program = llm.program
     probe = BandwidthProbe(settings.threads)
 
@@ -113,6 +94,7 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
             }
             for s in steppers
         ],
+        "absent": [{"name": a.name, "reason": a.reason} for a in absent],
         "positions": swept,
     }
 
@@ -142,19 +124,13 @@ def _tokens(
         stepper.move_to(position)
         runs[_label(stepper)] = lambda stepper=stepper: stepper.token(_TOKEN)  # type: ignore[misc]
     times = interleave(
-        {**runs, _READ: probe.run}, rounds=rounds, turn_seconds=turn_seconds, warmup_seconds=0.0
+        {**runs, _READ: probe.run},
+        rounds=rounds,
+        turn_seconds=turn_seconds,
+        warmup_seconds=0.0,
+        before_turn={_label(stepper): stepper.rewind for stepper in steppers},
     )
     return times, times.pop(_READ)
-
-
-def _peers(settings: Settings, on_step: Callable[[str], None]) -> list[Stepper]:
-    found: list[Stepper] = []
-    for name in settings.against:
-        on_step(f"loading {name}")
-        from npu_sim.bench.language.torch_stepper import TorchStepper
-
-        found.append(TorchStepper(settings.folder, settings.threads, name == "torch-compile"))
-    return found
 
 
 def _start(settings: Settings, options: dict[str, Any]) -> dict[str, Any]:

@@ -31,7 +31,12 @@ class Stepper(ABC):
 
     @abstractmethod
     def token(self, token: int) -> int:
-        """Read one token; the likeliest next one. The cache is as long as before afterwards."""
+        """Read one token; the likeliest next one. The cache is as long as before afterwards, or
+        after the next `rewind`.
+        """
+
+    def rewind(self) -> None:  # noqa: B027 (most have nothing to do)
+        """Have as many tokens in the cache as `move_to` said."""
 
 
 class OwnStepper(Stepper):

@@ -3,25 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from transformers.cache_utils import DynamicLayer
 
+from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import Stepper
+from npu_sim.errors import NpuSimError
+
+
+@lru_cache(maxsize=1)
+def load_model(folder: Path) -> Any:
+    """The transformers model of a directory in its checkpoint's dtype, one for all who ask."""
+    models: Any = transformers.AutoModelForCausalLM
+    return models.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+
+
+def cache_sizes(config: Any) -> tuple[int, int]:
+    """Heads of keys and values, and the width of a head.
+
+    Raises NpuSimError for models whose layers do not all see all tokens: their caches cannot be
+    set to a position.
+    """
+    kinds = {type(layer) for layer in transformers.DynamicCache(config=config).layers}
+    if kinds != {DynamicLayer}:
+        raise NpuSimError("no comparison for a model with sliding windows or recurrent layers")
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or (config.hidden_size // config.num_attention_heads)
+    return int(heads), int(width)
 
 
 class TorchStepper(Stepper):
-    """The transformers model in its checkpoint's dtype, compiled where ``compiled``."""
+    """The transformers model, run operator by operator."""
 
-    def __init__(self, folder: Path, threads: int, compiled: bool = False) -> None:
-        torch.set_num_threads(threads)
-        self.name = "torch-compile" if compiled else "torch"
-        models: Any = transformers.AutoModelForCausalLM
-        self._model = models.from_pretrained(folder, dtype="auto", local_files_only=True).eval()
+    name = "torch"
+
+    def __init__(self, settings: Settings) -> None:
+        torch.set_num_threads(settings.threads)
+        self._model = load_model(settings.folder)
+        self._sizes = cache_sizes(self._model.config)
         self.precision = str(self._model.dtype).removeprefix("torch.")
-        self._forward: Any = torch.compile(self._model) if compiled else self._model
         self._cache: Any = None
 
     def prompt(self, ids: Sequence[int]) -> int:
@@ -30,10 +55,7 @@ class TorchStepper(Stepper):
 
     def move_to(self, position: int) -> None:
         config = self._model.config
-        heads = config.num_key_value_heads
-        width = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
+        heads, width = self._sizes
         self._cache = transformers.DynamicCache(config=config)
         rows = torch.zeros(1, heads, position, width, dtype=self._model.dtype)
         for layer in range(config.num_hidden_layers):
@@ -46,7 +68,7 @@ class TorchStepper(Stepper):
 
     @torch.inference_mode()
     def _run(self, ids: list[int], **options: Any) -> int:
-        logits = self._forward(
+        logits = self._model(
             torch.tensor([ids]), past_key_values=self._cache, use_cache=True, **options
         ).logits
         return int(logits[0, -1].argmax())
