@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,6 +11,9 @@ import numpy as np
 
 # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR.
 _CAPABILITY = (75, 76)
+# CU_EVENT_RECORD_EXTERNAL, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL.
+_EVENT_RECORD_EXTERNAL = 1
+_CAPTURE_MODE_THREAD = 1
 
 
 class Missing(RuntimeError):
@@ -56,6 +59,19 @@ class Memory:
                 *(ctypes.c_uint64(self.address), where, ctypes.c_size_t(raw.nbytes)),
             )
 
+    def tile(self, block: np.ndarray) -> None:
+        """Fill all of it with copies of ``block`` (C-contiguous), made on the GPU."""
+        done = min(block.nbytes, self.size)
+        self.upload(block.reshape(-1).view(np.uint8)[:done])
+        while 0 < done < self.size:
+            count = min(done, self.size - done)
+            self.cuda.call(
+                "cuMemcpyDtoD_v2",
+                *(ctypes.c_uint64(self.address + done), ctypes.c_uint64(self.address)),
+                ctypes.c_size_t(count),
+            )
+            done += count
+
     def download(self) -> np.ndarray:
         """All of it, as bytes; waits for the kernels before it."""
         raw = np.empty(self.size, np.uint8)
@@ -80,8 +96,9 @@ class Event:
         self.cuda.library.cuEventDestroy_v2(self.handle)
 
     def record(self) -> None:
-        """Mark the present end of the stream."""
-        self.cuda.call("cuEventRecord", self.handle, None)
+        """Mark the present end of the stream; in a graph, every time that the graph runs."""
+        flag = _EVENT_RECORD_EXTERNAL if self.cuda.capturing else 0
+        self.cuda.call("cuEventRecordWithFlags", self.handle, self.cuda.stream, flag)
 
     def microseconds_since(self, start: Event) -> float:
         """The GPU's time between two events; waits for this one."""
@@ -90,6 +107,34 @@ class Event:
         # Named _v2 since CUDA 12.8; the first one is everywhere.
         self.cuda.call("cuEventElapsedTime", ctypes.byref(time), start.handle, self.handle)
         return time.value * 1000
+
+
+class Graph:
+    """What ``commands`` start, as a CUDA graph: one start of it costs the host nothing more per
+    kernel.
+    """
+
+    def __init__(self, cuda: Cuda, commands: Callable[[], None]) -> None:
+        self.cuda = cuda
+        graph = ctypes.c_void_p()
+        cuda.call("cuStreamBeginCapture_v2", cuda.stream, _CAPTURE_MODE_THREAD)
+        cuda.capturing = True
+        try:
+            commands()
+        finally:
+            cuda.capturing = False
+            cuda.call("cuStreamEndCapture", cuda.stream, ctypes.byref(graph))
+        self.handle = ctypes.c_void_p()
+        cuda.call("cuGraphInstantiateWithFlags", ctypes.byref(self.handle), graph, 0)
+        cuda.call("cuGraphDestroy", graph)
+
+    def __del__(self) -> None:
+        if hasattr(self, "handle"):
+            self.cuda.library.cuGraphExecDestroy(self.handle)
+
+    def start(self) -> None:
+        """Put all of it into the stream."""
+        self.cuda.call("cuGraphLaunch", self.handle, self.cuda.stream)
 
 
 class Cuda:
@@ -116,6 +161,9 @@ class Cuda:
         context = ctypes.c_void_p()
         self.call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
         self.call("cuCtxSetCurrent", context)
+        self.stream = ctypes.c_void_p()
+        self.call("cuStreamCreate", ctypes.byref(self.stream), 0)
+        self.capturing = False
         # Modules stay as long as the process.
         self._modules: list[ctypes.c_void_p] = []
 
@@ -151,8 +199,8 @@ class Cuda:
         threads: Sequence[int],
         arguments: ctypes.Array[ctypes.c_void_p],
     ) -> None:
-        """Start a kernel on the default stream; ``arguments`` are pointers to its values."""
-        self.call("cuLaunchKernel", function, *groups, *threads, 0, None, arguments, None)
+        """Put a kernel into the stream; ``arguments`` are pointers to its values."""
+        self.call("cuLaunchKernel", function, *groups, *threads, 0, self.stream, arguments, None)
 
     def synchronize(self) -> None:
         """Wait for all that was started; raises CudaError for what went wrong in a kernel."""
