@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal asan clean
+.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -20,7 +20,7 @@ $(VENV)/.base: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.base
-	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout hypothesis ruff mypy clang-format pre-commit \
+	$(PIP) install -q $(CONSTRAINTS) pytest pytest-timeout pytest-xdist hypothesis ruff mypy clang-format pre-commit \
 	    nvidia-cuda-nvrtc ziglang pillow matplotlib transformers tokenizers jinja2
 	@touch $@
 
@@ -46,8 +46,8 @@ wheel-macos: $(VENV)/.dev  ## the macOS arm64 wheel, cross-built on Linux (zig, 
 	$(BIN)/python tools/macos/wheel.py
 	$(BIN)/python -m pytest tests/wheel
 
-test: $(VENV)/.dev build  ## the whole test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev build  ## the whole test suite, on all cores
+	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
 
 test-gpu: $(VENV)/.dev build  ## the shaders on an NVIDIA GPU, through NVRTC, and under compute-sanitizer
 	$(BIN)/python -m pytest tests/gpu
@@ -98,6 +98,9 @@ bench-native: build  ## C++ microbenchmarks
 	    -DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja)
 	$(BIN)/cmake --build build/bench --target npu_bench
 	build/bench/benchmarks/native/npu_bench
+
+metal-standin: $(VENV)/.dev build  ## build the Metal stand-in (Linux): export NPU_SIM_METAL_STANDIN=$(make -s metal-standin)
+	@$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_metal_standin'))"
 
 bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux)
 	$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_bench_metal'))" | xargs sh -c '"$$0"'

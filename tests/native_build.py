@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@contextmanager
+def building(folder: Path) -> Iterator[None]:
+    """Holds a build folder, so that test processes side by side build one after the other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @functools.cache
@@ -37,8 +49,9 @@ def native_program(target: str, *, sanitize: bool = False) -> Path:
         "-B",
         str(build),
     ]
-    for command in (configure, [cmake, "--build", str(build), "--target", target]):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode != 0:
-            raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
+    with building(build):
+        for command in (configure, [cmake, "--build", str(build), "--target", target]):
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise RuntimeError(f"{' '.join(command)} failed:\n{done.stdout}\n{done.stderr}")
     return next(p for p in build.rglob(target) if p.is_file())

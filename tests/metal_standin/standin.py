@@ -16,6 +16,7 @@ from pathlib import Path
 
 from npu_runtime import _native
 from npu_runtime.device import Device
+from tests.native_build import building
 
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "metal-standin"
@@ -64,6 +65,11 @@ def built(target: str) -> Path:
     """
     if sys.platform != "linux" or platform.machine() != "x86_64":
         raise Missing("the stand-in is for Linux on x86-64")
+    with building(BUILD):
+        return _build(target)
+
+
+def _build(target: str) -> Path:
     compiler = _compiler()
     # A folder for each compiler: CMake forgets its settings where the compiler changes.
     folder = BUILD / ("zig" if compiler.is_relative_to(BUILD) else compiler.name)
