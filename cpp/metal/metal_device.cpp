@@ -9,8 +9,8 @@
 namespace npu::metal {
 namespace {
 
-// The first system whose shading language has bfloat.
-constexpr NS::OperatingSystemVersion kOldestSystem = {14, 0, 0};
+// The oldest that the wheel is built for; its shading language is 3.0.
+constexpr NS::OperatingSystemVersion kOldestSystem = {13, 0, 0};
 
 [[noreturn]] void unavailable(const std::string& reason) {
   throw Error(ErrorCode::kDeviceUnavailable, text("Metal: ", reason, "; use Device('cpu')"));
@@ -19,7 +19,7 @@ constexpr NS::OperatingSystemVersion kOldestSystem = {14, 0, 0};
 NS::SharedPtr<MTL::Device> open_gpu() {
   const NS::ProcessInfo* const system = NS::ProcessInfo::processInfo();
   if (!system->isOperatingSystemAtLeastVersion(kOldestSystem)) {
-    unavailable(text("macOS 14 or later is needed, this is ",
+    unavailable(text("macOS 13 or later is needed, this is ",
                      system->operatingSystemVersionString()->utf8String()));
   }
   auto device = NS::TransferPtr(MTL::CreateSystemDefaultDevice());

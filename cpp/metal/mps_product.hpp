@@ -1,4 +1,4 @@
-// Large float16 matrix products by Metal Performance Shaders, in place of kernel gemm.
+// Large matrix products by Metal Performance Shaders, in place of kernel gemm.
 #pragma once
 
 #include <cstdint>
@@ -17,20 +17,33 @@ struct Arguments;
 // open.
 class MpsProduct {
  public:
+  // Positions of x, w and y among the operands of kernel gemm.
+  static constexpr std::uint32_t kOperands[] = {0, 1, 4};
+
+  virtual ~MpsProduct() = default;
+
   // Null where the dispatch is no plain product (bias, residual, activation, clamp, batches,
-  // strided columns), is no float16, or is too small to gain; and where this system has no MPS.
+  // strided columns), is neither float16 nor bfloat16, or is too small to gain; and where this
+  // system's MPS lacks it.
   static std::shared_ptr<const MpsProduct> make(MTL::Device& device, const KernelInfo& kernel,
                                                 std::span<const schema::Operand> operands,
                                                 std::span<const std::byte> parameters);
 
   // The operands of the dispatch are `arguments` from `first`.
-  void encode(MTL::CommandBuffer& commands, const Arguments& arguments, std::uint32_t first) const;
+  virtual void encode(MTL::CommandBuffer& commands, const Arguments& arguments,
+                      std::uint32_t first) const = 0;
 
- private:
+ protected:
   MpsProduct() = default;
-
-  NS::SharedPtr<NS::Object> kernel_;          // MPSMatrixMultiplication
-  NS::SharedPtr<NS::Object> descriptors_[3];  // of x, w and y
 };
+
+// The float16 product, by MPSMatrixMultiplication. Null where this system has no MPS.
+std::shared_ptr<const MpsProduct> make_matrix_product(MTL::Device& device,
+                                                      std::span<const schema::Operand> operands);
+
+// The bfloat16 product, by MPSNDArrayMatrixMultiplication. Null before macOS 15, and where rows
+// are not packed in multiples of 16 bytes.
+std::shared_ptr<const MpsProduct> make_array_product(MTL::Device& device,
+                                                     std::span<const schema::Operand> operands);
 
 }  // namespace npu::metal

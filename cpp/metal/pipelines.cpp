@@ -29,7 +29,7 @@ NS::SharedPtr<MTL::Library> make_library(MTL::Device& device, const PipelineKey&
   const auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
   // NaN, infinities and signed zeros as IEEE 754 says.
   options->setFastMathEnabled(false);
-  options->setLanguageVersion(MTL::LanguageVersion3_1);
+  options->setLanguageVersion(MTL::LanguageVersion3_0);
   NS::Error* error = nullptr;
   auto library = NS::TransferPtr(device.newLibrary(
       ns_string(std::string(shader_prelude()) + std::string(source->text)), options.get(), &error));

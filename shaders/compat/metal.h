@@ -1,4 +1,4 @@
-// The kernel dialect in the Metal Shading Language, 3.1 or later (for bfloat).
+// The kernel dialect in the Metal Shading Language, 3.0 or later (macOS 13).
 //
 // Compile with MTLMathModeSafe (fastMathEnabled = NO): NaN, infinities and signed zeros must behave
 // as IEEE 754 says.
@@ -13,7 +13,10 @@ typedef char npu_i8;
 typedef short npu_i16;
 typedef float npu_f32;
 typedef half npu_f16;
-typedef bfloat npu_bf16;
+// A bit pattern: the language's own type needs macOS 14, and GPUs without it emulate it like this.
+struct npu_bf16 {
+  ushort bits;
+};
 
 #define NPU_FUNC inline
 #define DEVICE_PTR(T) device T*
@@ -38,13 +41,21 @@ NPU_FUNC npu_u32 npu_as_u32(npu_f32 v) { return as_type<uint>(v); }
 NPU_FUNC npu_f32 npu_as_f32(npu_u32 v) { return as_type<float>(v); }
 
 // Storage to float32 and back, rounding to nearest even.
-template <class T>
-NPU_FUNC npu_f32 npu_widen(T v) {
-  return float(v);
-}
+NPU_FUNC npu_f32 npu_widen(npu_f32 v) { return v; }
+NPU_FUNC npu_f32 npu_widen(npu_f16 v) { return float(v); }
+NPU_FUNC npu_f32 npu_widen(npu_bf16 v) { return npu_as_f32(npu_u32(v.bits) << 16); }
 template <class T>
 NPU_FUNC T npu_narrow(npu_f32 v) {
   return T(v);
+}
+template <>
+NPU_FUNC npu_bf16 npu_narrow<npu_bf16>(npu_f32 v) {
+  const npu_u32 bits = npu_as_u32(v);
+  npu_bf16 narrow;
+  narrow.bits = (bits & 0x7fffffffu) > 0x7f800000u
+                    ? ushort(bits >> 16 | 0x40u)  // NaN, made quiet
+                    : ushort((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  return narrow;
 }
 
 NPU_FUNC npu_f32 npu_exp(npu_f32 v) { return metal::precise::exp(v); }

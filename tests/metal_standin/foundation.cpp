@@ -1,4 +1,4 @@
-// NSObject, NSAutoreleasePool, NSString, NSError, NSProcessInfo.
+// NSObject, NSAutoreleasePool, NSString, NSArray, NSError, NSProcessInfo.
 #include "metal_standin/foundation.hpp"
 
 #include <Foundation/Foundation.hpp>
@@ -86,6 +86,17 @@ __attribute__((constructor(101))) void define_foundation() {
         auto* const made = make<Array>(owner);
         retain(object);
         made->objects.push_back(object);
+        return autorelease(made);
+      });
+  class_method(
+      array,
+      "arrayWithObjects:count:", +[](Class owner, SEL, Object** objects, NS::UInteger count) {
+        auto* const made = make<Array>(owner);
+        for (NS::UInteger i = 0; i < count; ++i) {
+          if (objects[i] == nullptr) fail("an array with nil");
+          retain(objects[i]);
+          made->objects.push_back(objects[i]);
+        }
         return autorelease(made);
       });
 

@@ -3,6 +3,7 @@
 #include <fstream>
 #include <set>
 #include <sstream>
+#include <string_view>
 
 #include "metal_standin/foundation.hpp"
 #include "metal_standin/metal_objects.hpp"
@@ -11,6 +12,20 @@
 
 namespace npu::standin {
 namespace {
+
+// That the system's compiler knows: 3.0 came with macOS 13, 3.1 with 14.
+NS::UInteger newest_language() {
+  return MTL::LanguageVersion3_0 + (settings().macos >= 14 ? 1 : 0);
+}
+
+bool uses_bfloat(std::string_view text) {
+  constexpr std::string_view kWord = "bfloat";
+  for (auto at = text.find(kWord); at != text.npos; at = text.find(kWord, at + 1)) {
+    // Comments speak of bfloat16.
+    if (text.substr(at + kWord.size(), 2) != "16") return true;
+  }
+  return false;
+}
 
 // A reference to an object, given back in the end.
 class Ref {
@@ -104,9 +119,11 @@ void define_library() {
           fail("a shader is compiled with fast math, which makes NaN undefined");
         }
         const std::string& text = source->text;
-        if (text.find("bfloat") != std::string::npos &&
-            chosen->language < MTL::LanguageVersion3_1) {
+        if (uses_bfloat(text) && chosen->language < MTL::LanguageVersion3_1) {
           fail("bfloat needs version 3.1 of the shading language");
+        }
+        if (chosen->language > newest_language()) {
+          fail("macOS " + std::to_string(settings().macos) + " has no such shading language");
         }
         const std::string broken = settings().broken_shader;
         if (!broken.empty() && text.find("#line 1 \"shaders/" + broken) != std::string::npos) {

@@ -15,8 +15,8 @@ struct Settings {
   Order order = Order::kReverse;
   std::uint64_t seed = 0;  // of kShuffle
   std::int64_t gpu_family = 1008;
-  std::int64_t macos = 14;
-  std::string build = "23A344";           // of the system
+  std::int64_t macos = 13;                // the oldest that is supported
+  std::string build = "22A380";           // of the system
   bool gpu = true;                        // whether there is one
   std::uint64_t max_buffer = 1ull << 33;  // bytes
   std::uint64_t memory = 1ull << 34;      // bytes of all buffers

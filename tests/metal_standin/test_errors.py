@@ -23,7 +23,7 @@ TIMEOUT, PAGE_FAULT, OUT_OF_MEMORY, REMOVED = 2, 3, 8, 11
     [
         ({"gpu": 0}, "sees no GPU"),
         ({"gpu_family": 1006}, "Apple M1 or later GPU is needed, this is stand-in"),
-        ({"macos": 13}, r"macOS 14 or later is needed, this is Version 13\.0"),
+        ({"macos": 12}, r"macOS 13 or later is needed, this is Version 12\.0"),
     ],
 )
 def test_a_machine_that_lacks_something(

@@ -1,4 +1,4 @@
-"""Large float16 products go to MPS, between the encoders of what comes before and after them."""
+"""Large products in half precision go to MPS, between the encoders of what surrounds them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from tests.metal_standin.test_ops import run
 from tests.npu_compiler.harness import Function, images, to_numpy
 
 ENCODE = "MPSMatrixMultiplication encodeToCommandBuffer:leftMatrix:rightMatrix:resultMatrix:"
+ENCODE_ARRAYS = (
+    "MPSNDArrayMatrixMultiplication encodeToCommandBuffer:sourceArrays:destinationArray:"
+)
 ENCODER = "MTLCommandBuffer computeCommandEncoderWithDispatchType:"
 # 2**24 multiplications and a few more.
 ROWS, COLUMNS, INNER = 260, 256, 256
@@ -28,23 +31,47 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("order", ["reverse", "forward"])
-def test_products_of_mps(standin: Standin, metal: Device, order: str) -> None:
-    with standin.changed(order=order):
-        result = run(metal, Function(chain), *inputs(), dtype="float16")
+@pytest.mark.parametrize(
+    ("dtype", "encode"), [("float16", ENCODE), ("bfloat16", ENCODE_ARRAYS)], ids=lambda v: v[:8]
+)
+def test_products_of_mps(
+    standin: Standin, metal: Device, dtype: str, encode: str, order: str
+) -> None:
+    with standin.changed(order=order, macos=15):
+        result = run(metal, Function(chain), *inputs(), dtype=dtype)
         assert result.kernels.count("gemm") == 2
-        assert standin.messages(ENCODE) == 2
+        assert standin.messages(encode) == 2
         assert 2 <= standin.messages(ENCODER) <= 3
         assert standin.messages("MTLCommandBuffer commit") == 1
 
 
 @pytest.mark.parametrize(
-    ("shape", "dtype"), [((ROWS, INNER), "float32"), ((100, INNER), "float16")]
+    ("shape", "dtype", "macos"),
+    [
+        ((ROWS, INNER), "float32", 15),
+        ((100, INNER), "float16", 15),
+        ((ROWS, INNER), "bfloat16", 14),
+    ],
 )
 def test_other_products_are_the_kernels(
-    standin: Standin, metal: Device, shape: tuple[int, int], dtype: str
+    standin: Standin, metal: Device, shape: tuple[int, int], dtype: str, macos: int
 ) -> None:
-    run(metal, Function(chain), images(*shape), inputs()[1], dtype=dtype)
-    assert standin.messages(ENCODE) == 0
+    with standin.changed(macos=macos):
+        run(metal, Function(chain), images(*shape), inputs()[1], dtype=dtype)
+        assert standin.messages(ENCODE) == standin.messages(ENCODE_ARRAYS) == 0
+
+
+def test_rows_that_arrays_would_pad_are_the_kernels(standin: Standin, metal: Device) -> None:
+    with standin.changed(macos=15):
+        inner = INNER + 4  # 520 bytes a row
+        run(
+            metal,
+            Function(lambda x, y: x @ y.T),
+            images(ROWS, inner),
+            images(COLUMNS, inner),
+            dtype="bfloat16",
+        )
+        assert standin.messages(ENCODE_ARRAYS) == 0
 
 
 def test_mps_can_be_switched_off(
