@@ -21,7 +21,7 @@ from npu_sim.llm.engine import Engine
 from npu_sim.llm.errors import CacheFullError, PromptError
 from npu_sim.llm.generation import Generation, Limits, Sampling, TextStream, generate
 from npu_sim.llm.model_files import DEFAULT_CACHE_LENGTH, ModelFiles
-from npu_sim.llm.programs import CHUNKS, Options, ProgramBuilder, Progress
+from npu_sim.llm.programs import CHUNKS, BuildTime, Options, ProgramBuilder, Progress
 from npu_sim.llm.tokens import Message, Tokenizer
 
 Prompt = str | Sequence[int]
@@ -120,6 +120,13 @@ class LLM:
     def program(self) -> CompiledProgram:
         """The compiled program of one sequence: entry points prefill, decode and others."""
         return self.engine().program
+
+    @property
+    def build_times(self) -> dict[str, BuildTime]:
+        """Seconds that extracting and compiling each entry point took; empty where programs came
+        from the cache on disk.
+        """
+        return dict(self._builder.times)
 
     def quantization_errors(self) -> list[QuantizedWeight]:
         """The error of every quantised weight (of 64 channels of each tensor that it is made of);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
@@ -43,6 +44,14 @@ class Options:
         return replace(self, batch=batch)
 
 
+@dataclass(frozen=True)
+class BuildTime:
+    """Seconds that making an entry point took."""
+
+    extract_s: float
+    compile_s: float
+
+
 def prefill_name(chunk: int, chunks: Sequence[int]) -> str:
     """The entry point for chunks of a prompt: ``prefill`` for the largest."""
     return "prefill" if chunk == max(chunks) else f"prefill_{chunk}"
@@ -51,12 +60,16 @@ def prefill_name(chunk: int, chunks: Sequence[int]) -> str:
 class ProgramBuilder:
     """Extracts and compiles the steps of one model. torch and transformers are imported only when
     there is something to extract.
+
+    ``times`` are those of the steps made so far, by entry point; empty where they came from the
+    cache.
     """
 
     def __init__(self, files: ModelFiles, progress: Progress) -> None:
         self._files = files
         self._progress = progress
         self._extractor: Extractor | None = None
+        self.times: dict[str, BuildTime] = {}
 
     def program(self, kind: str, options: Options) -> CompiledProgram:
         """The program to "generate" or to "score" texts with, from the cache on disk if it is there
@@ -82,7 +95,7 @@ class ProgramBuilder:
         for tokens in (*chunks, 1):
             name = "decode" if tokens == 1 else prefill_name(tokens, chunks)
             self._progress(f"compiling {name}", len(parts), total)
-            parts[name] = self._step(options, tokens)
+            parts[name] = self._step(name, options, tokens)
         self._progress("compiling sample", len(parts), total)
         for name, ir in (
             ("sample", extractor.sampler(options.batch, CANDIDATES)),
@@ -97,7 +110,7 @@ class ProgramBuilder:
         """A program that returns the logits of every token of a chunk."""
         chunk = min(max(options.chunks, default=1), self._ready(options).chunk_limit())
         self._progress("compiling score", 0, 1)
-        return npu_compiler.link({"score": self._step(options, chunk, every_row=True)})
+        return npu_compiler.link({"score": self._step("score", options, chunk, every_row=True)})
 
     def _ready(self, options: Options) -> Extractor:
         if self._extractor is None:
@@ -108,14 +121,19 @@ class ProgramBuilder:
             self._extractor = Extractor(self._files, options.compute_dtype, options.rows)
         return self._extractor
 
-    def _step(self, options: Options, tokens: int, every_row: bool = False) -> CompiledProgram:
+    def _step(
+        self, name: str, options: Options, tokens: int, every_row: bool = False
+    ) -> CompiledProgram:
         from npu_sim.llm.extraction import StepShape
 
         # One row more, for the padding of chunks.
         shape = StepShape(options.batch, tokens, options.rows + 1, every_row)
-        ir = self._ready(options).step(shape)
+        extractor = self._ready(options)
+        begin = time.perf_counter()
+        ir = extractor.step(shape)
+        extracted = time.perf_counter()
         caches = [t.name for t in ir.graph_inputs if t.name.startswith("caches_")]
-        return npu_compiler.compile(
+        program = npu_compiler.compile(
             ir,
             compute_dtype=options.compute_dtype,
             weight_dtype=options.weight_dtype,
@@ -123,6 +141,8 @@ class ProgramBuilder:
             # The steps share their weights, which packing would copy.
             weights_in_place=True,
         )
+        self.times[name] = BuildTime(extracted - begin, time.perf_counter() - extracted)
+        return program
 
 
 def _version(package: str) -> str:

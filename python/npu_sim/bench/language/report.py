@@ -50,7 +50,8 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("prompt", f"{found['prefill_tokens_per_s']:.0f} tokens/s"),
         (
             "start",
-            f"{found['first_start_s']:.1f} s, again {found['second_start_load_s']:.2f} s",
+            f"{found['first_start_s']:.1f} s (compiling prefill and decode "
+            f"{found['compile_s']:.2f} s), again {found['second_start_s']:.2f} s",
         ),
         ("peak memory", "unknown" if peak is None else f"{peak / 2**20:.0f} MiB, {over}"),
     ]

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
+from npu_compiler.cache import ENVIRONMENT_VARIABLE
 from npu_sim.bench.language.peers import load_peers
 from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import (
@@ -25,7 +30,29 @@ _TOKEN = 5
 
 
 def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
-    """Every measurement as plain data; ``on_step`` is told what comes next."""
+    """Every measurement as plain data; ``on_step`` is told what comes next. Programs are compiled
+    anew.
+    """
+    with _empty_cache():
+        return _bench(settings, on_step)
+
+
+@contextmanager
+def _empty_cache() -> Iterator[None]:
+    """Keep compiled programs in a folder of the benchmark's own, for child processes too."""
+    before = os.environ.get(ENVIRONMENT_VARIABLE)
+    with tempfile.TemporaryDirectory(prefix="npu-sim-cache-") as folder:
+        os.environ[ENVIRONMENT_VARIABLE] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[ENVIRONMENT_VARIABLE]
+            else:
+                os.environ[ENVIRONMENT_VARIABLE] = before
+
+
+def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
     from npu_sim.llm import LLM
 
     options = {
@@ -38,6 +65,7 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
     begin = time.perf_counter()
     llm = LLM.from_pretrained(settings.folder, progress=False, **options)  # type: ignore[arg-type]
     first_start = time.perf_counter() - begin
+    built = llm.build_times
     on_step("loading, second start in a process of its own")
     start = _start(settings, options)
     own = OwnStepper(llm, _precision(llm.compute_dtype, settings.weight_dtype))
@@ -81,6 +109,12 @@ def bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]:
         "ttft_ms": prompts[_label(own)].median,
         "prefill_tokens_per_s": settings.prompt / prompts[_label(own)].median * 1e3,
         "first_start_s": first_start,
+        **{
+            key: sum(getattr(built[name], key) for name in ("prefill", "decode") if name in built)
+            for key in ("extract_s", "compile_s")
+        },
+        "build_times": {name: asdict(times) for name, times in built.items()},
+        "second_start_s": start["import_s"] + start["load_s"],
         **{f"second_start_{k}" if k.endswith("_s") else k: v for k, v in start.items()},
         "program_bytes": len(program.to_bytes()),
         "contenders": [

@@ -14,6 +14,7 @@ from typing import Any
 
 def measure(folder: Path, prompt: int, options: dict[str, Any]) -> dict[str, Any]:
     """Load, read a prompt of ``prompt`` tokens, make 16 more."""
+    start = time.perf_counter()
     from npu_sim.bench.language.stepper import peak_rss_bytes
     from npu_sim.llm import LLM
 
@@ -28,6 +29,7 @@ def measure(folder: Path, prompt: int, options: dict[str, Any]) -> dict[str, Any
         pass
     engine = llm.engine(1)
     return {
+        "import_s": begin - start,
         "load_s": loaded - begin,
         "first_token_s": first - loaded,
         "peak_rss_bytes": peak_rss_bytes(),
