@@ -17,6 +17,9 @@ from tests.npu_compiler.decoders import Decoder, inputs_for, tiny
 from tests.npu_compiler.harness import ir_of
 from tests.npu_sim.llm.families import make_model, save
 
+COMMIT = "MTLCommandBuffer commit"
+WAIT = "MTLCommandBuffer waitUntilCompleted"
+DISPATCH = "MTLComputeCommandEncoder dispatchThreadgroups:threadsPerThreadgroup:"
 BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
 
 
@@ -45,3 +48,23 @@ def test_generated_text(metal: Device, tmp_path: Path, monkeypatch: pytest.Monke
         assert isinstance(made, Generation)
         texts.append(made.token_ids)
     assert texts[0] == texts[1]
+
+
+def test_messages_of_a_decode_step(
+    standin: Standin, metal: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the layers of Qwen2.5-1.5B, though not their width."""
+    monkeypatch.setenv("NPU_SIM_CACHE_DIR", str(tmp_path / "programs"))
+    folder = save(make_model("qwen2", num_hidden_layers=28), tmp_path / "qwen2")
+    model = LLM.from_pretrained(folder, device=metal, max_cache_len=16, chunks=(4,))
+    counted = (COMMIT, WAIT, DISPATCH, BARRIER)
+    sent = []
+    for tokens in (1, 2):
+        before = [standin.messages(m) for m in counted]
+        model.generate([5, 17, 40], tokens, stream=False)
+        sent.append([standin.messages(m) - b for m, b in zip(counted, before, strict=True)])
+    step = dict(zip(counted, (b - a for a, b in zip(*sent, strict=True)), strict=True))
+    assert step[COMMIT] == step[WAIT] == 1
+    assert step[DISPATCH] <= 6 * 28 + 4
+    # All but the tables of the rotary embedding wait for the dispatch before them.
+    assert step[BARRIER] == step[DISPATCH] - 2
