@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin asan clean
+.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin mutate-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -101,6 +101,9 @@ bench-native: build  ## C++ microbenchmarks
 
 metal-standin: $(VENV)/.dev build  ## build the Metal stand-in (Linux): export NPU_SIM_METAL_STANDIN=$(make -s metal-standin)
 	@$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_metal_standin'))"
+
+mutate-metal: $(VENV)/.dev build  ## take each guard of cpp/metal out in turn: a test must fail (Linux, half an hour)
+	$(BIN)/python -m tests.metal_standin.mutations
 
 bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux)
 	$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_bench_metal'))" | xargs sh -c '"$$0"'

@@ -10,6 +10,7 @@ import pytest
 
 from npu_runtime.errors import NpuError
 from tests.metal_standin.models import chain, is_right, run_chain
+from tests.metal_standin.mutations import MUTATIONS, ROOT, mutated
 from tests.metal_standin.standin import Standin
 
 BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
@@ -119,3 +120,10 @@ def test_every_single_pool_is_drained(standin: Standin) -> None:
         standin.leave_out("NSAutoreleasePool release", number)
         assert _objects_left(standin) != before, f"pool {number} can stay"
         standin.take_findings()
+
+
+def test_the_list_of_mutations_is_that_of_the_source() -> None:
+    """Whether a test fails with each of them takes minutes: ``make mutate-metal``."""
+    for mutation in MUTATIONS:
+        source = (ROOT / "cpp" / "metal" / mutation.file).read_text()
+        assert mutated(mutation, source) != source
