@@ -169,6 +169,14 @@ void bind_device(nb::module_& m) {
       .def_prop_ro(
           "name", [](const PyDevice& d) { return d.device->name(); },
           "What a person would call it.")
+      .def_prop_ro(
+          "notes", [](const PyDevice& d) { return d.device->notes(); },
+          "What did not go as it should, without harm to any result.")
+      .def(
+          "set_cache_folder",
+          [](const PyDevice& d, const std::string& path) { d.device->set_cache_folder(path); },
+          nb::arg("path"),
+          "Where the device may keep what it compiles, for the next start; it need not be there.")
       .def("allocate", &allocate, nb::arg("size"), "Zero-filled memory of `size` bytes.")
       .def("wrap", &wrap, nb::arg("array"),
            "A buffer over the memory of a bytes-like object, in place where the device can; keeps "

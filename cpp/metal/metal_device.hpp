@@ -5,6 +5,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "metal/metal_cpp.hpp"
 #include "metal/pipelines.hpp"
@@ -23,6 +24,8 @@ class MetalDevice final : public Device {
   std::string name() const override;
   BufferPtr allocate(std::size_t bytes) override;
   BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner, bool writable) override;
+  void set_cache_folder(const std::string& path) override { pipelines_.set_folder(path); }
+  std::vector<std::string> notes() const override { return pipelines_.notes(); }
   std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) override;
 
  private:

@@ -2,7 +2,11 @@
 #include "metal/pipelines.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
+#include <iterator>
+#include <optional>
+#include <utility>
 
 #include "metal/parallel.hpp"
 #include "metal/shader_sources.hpp"
@@ -18,21 +22,24 @@ template <class... Reason>
   throw Error(ErrorCode::kDevice, text("Metal: kernel ", key.function, " ", reason...));
 }
 
-NS::SharedPtr<MTL::Library> make_library(MTL::Device& device, const PipelineKey& key) {
+// Without the prelude.
+std::string_view source_of(const PipelineKey& key) {
   const auto sources = shader_sources();
   const auto source = std::find_if(sources.begin(), sources.end(),
                                    [&](const ShaderSource& s) { return s.shader == key.shader; });
-  if (source == sources.end()) {
-    throw Error(ErrorCode::kInternal, text("Metal: shader ", key.shader, " of kernel ",
-                                           key.function, " is not in this build; rebuild npu_sim"));
-  }
+  if (source != sources.end()) return source->text;
+  throw Error(ErrorCode::kInternal, text("Metal: shader ", key.shader, " of kernel ", key.function,
+                                         " is not in this build; rebuild npu_sim"));
+}
+
+NS::SharedPtr<MTL::Library> make_library(MTL::Device& device, const PipelineKey& key) {
   const auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
   // NaN, infinities and signed zeros as IEEE 754 says.
   options->setFastMathEnabled(false);
   options->setLanguageVersion(MTL::LanguageVersion3_0);
   NS::Error* error = nullptr;
-  auto library = NS::TransferPtr(device.newLibrary(
-      ns_string(std::string(shader_prelude()) + std::string(source->text)), options.get(), &error));
+  auto library = NS::TransferPtr(
+      device.newLibrary(ns_string(text(shader_prelude(), source_of(key))), options.get(), &error));
   if (!library) {
     throw Error(ErrorCode::kDevice, text("Metal: shader ", key.shader, " of kernel ", key.function,
                                          " does not compile on this system: ", message_of(error)));
@@ -73,19 +80,61 @@ Pipeline& Pipelines::want(const PipelineKey& key) {
 
 void Pipelines::build(std::span<Pipeline* const> wanted) {
   const std::lock_guard lock(building_);
-  std::vector<Pipeline*> missing;
-  for (Pipeline* pipeline : wanted) {
-    if (pipeline->state_.get() == nullptr) missing.push_back(pipeline);
-  }
   // In the keys' order, so that what fails first is the same each time.
+  std::vector<Pipeline*> all(wanted.begin(), wanted.end());
   const auto by_key = [](const Pipeline* a, const Pipeline* b) { return a->key_ < b->key_; };
-  std::sort(missing.begin(), missing.end(), by_key);
-  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+  std::sort(all.begin(), all.end(), by_key);
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  std::vector<Pipeline*> missing;
+  std::copy_if(all.begin(), all.end(), std::back_inserter(missing),
+               [](const Pipeline* pipeline) { return pipeline->state_.get() == nullptr; });
+  if (missing.empty()) return;
   make_libraries(missing);
+  parallel(missing.size(), [&](std::size_t k) { make_descriptor(*missing[k]); });
+
+  std::optional<PipelineArchive> archive;
+  if (!folder_.empty()) {
+    archive.emplace(device_, folder_, name_of(all),
+                    [this](const std::string& line) { note(line); });
+  }
+  std::atomic<bool> compiled{false};
   parallel(missing.size(), [&](std::size_t k) {
-    make_descriptor(*missing[k]);
-    make_state(*missing[k]);
+    if (!make_state(*missing[k], archive ? archive->found() : nullptr)) compiled = true;
   });
+  if (!archive || !compiled) return;
+  std::vector<const MTL::ComputePipelineDescriptor*> descriptors;
+  for (const Pipeline* pipeline : all) descriptors.push_back(pipeline->descriptor_.get());
+  archive->store(descriptors);
+}
+
+void Pipelines::set_folder(std::filesystem::path folder) {
+  const std::lock_guard lock(building_);
+  folder_ = std::move(folder);
+}
+
+std::vector<std::string> Pipelines::notes() const {
+  const std::lock_guard lock(mutex_);
+  return notes_;
+}
+
+void Pipelines::note(const std::string& line) {
+  const std::lock_guard lock(mutex_);
+  if (std::find(notes_.begin(), notes_.end(), line) == notes_.end()) notes_.push_back(line);
+}
+
+// By all that their code depends on: another system or GPU finds nothing under that name.
+std::string Pipelines::name_of(std::span<Pipeline* const> pipelines) const {
+  ContentName name;
+  name.add(NS::ProcessInfo::processInfo()->operatingSystemVersionString()->utf8String());
+  name.add(device_.name()->utf8String()).add(shader_prelude());
+  std::string_view shader;
+  for (const Pipeline* pipeline : pipelines) {
+    const PipelineKey& key = pipeline->key_;
+    if (key.shader != shader) name.add(source_of(key));
+    shader = key.shader;
+    name.add(key.function).add(std::span(&key.threads, 1)).add(key.words);
+  }
+  return name.hex();
 }
 
 void Pipelines::make_libraries(std::span<Pipeline* const> missing) {
@@ -124,11 +173,21 @@ void Pipelines::make_descriptor(Pipeline& pipeline) const {
   pipeline.descriptor_ = std::move(descriptor);
 }
 
-void Pipelines::make_state(Pipeline& pipeline) const {
+bool Pipelines::make_state(Pipeline& pipeline, const NS::Array* archives) const {
   const PipelineKey& key = pipeline.key_;
   NS::Error* error = nullptr;
-  auto state = NS::TransferPtr(device_.newComputePipelineState(
-      pipeline.descriptor_.get(), MTL::PipelineOptionNone, nullptr, &error));
+  const auto make = [&](MTL::PipelineOption options) {
+    return NS::TransferPtr(
+        device_.newComputePipelineState(pipeline.descriptor_.get(), options, nullptr, &error));
+  };
+  NS::SharedPtr<MTL::ComputePipelineState> state;
+  if (archives != nullptr) {
+    pipeline.descriptor_->setBinaryArchives(archives);
+    state = make(MTL::PipelineOptionFailOnBinaryArchiveMiss);
+    pipeline.descriptor_->setBinaryArchives(nullptr);
+  }
+  const bool found = state.get() != nullptr;
+  if (!found) state = make(MTL::PipelineOptionNone);
   if (!state) fail(key, "of shader ", key.shader, " cannot be built: ", message_of(error));
   if (key.threads > state->maxTotalThreadsPerThreadgroup()) {
     fail(key, "wants threadgroups of ", key.threads, " threads, this GPU runs at most ",
@@ -139,6 +198,7 @@ void Pipelines::make_state(Pipeline& pipeline) const {
          "; use Device('cpu')");
   }
   pipeline.state_ = std::move(state);
+  return found;
 }
 
 }  // namespace npu::metal

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "metal/metal_cpp.hpp"
+#include "metal/pipeline_archive.hpp"
 #include "runtime/kernels.hpp"
 
 namespace npu::metal {
@@ -48,7 +50,7 @@ class Pipeline {
   friend class Pipelines;
 
   const PipelineKey& key_;
-  NS::SharedPtr<MTL::ComputePipelineDescriptor> descriptor_;
+  NS::SharedPtr<MTL::ComputePipelineDescriptor> descriptor_;  // kept for archives
   NS::SharedPtr<MTL::ComputePipelineState> state_;
 };
 
@@ -59,19 +61,30 @@ class Pipelines {
 
   Pipeline& want(const PipelineKey& key);
 
-  // Makes those that have not been made, on several threads. Throws kDevice with the Metal
-  // compiler's message, and where the GPU cannot run a kernel's threadgroups.
+  // Makes those that have not been made, on several threads, and keeps what was compiled in the
+  // folder. Throws kDevice with the Metal compiler's message, and where the GPU cannot run a
+  // kernel's threadgroups.
   void build(std::span<Pipeline* const> wanted);
+
+  // Where compiled pipelines are kept for the next start; until it is set, nowhere.
+  void set_folder(std::filesystem::path folder);
+  // What was wrong with what is kept there, each once.
+  std::vector<std::string> notes() const;
 
  private:
   void make_libraries(std::span<Pipeline* const> missing);
   void make_descriptor(Pipeline& pipeline) const;
-  void make_state(Pipeline& pipeline) const;
+  // False where it had to be compiled.
+  bool make_state(Pipeline& pipeline, const NS::Array* archives) const;
+  std::string name_of(std::span<Pipeline* const> pipelines) const;
+  void note(const std::string& line);
 
   MTL::Device& device_;
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
+  std::vector<std::string> notes_;
   std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines_;
   std::mutex building_;  // held while pipelines are made; guards what follows and their states
+  std::filesystem::path folder_;
   std::map<std::string_view, NS::SharedPtr<MTL::Library>> libraries_;  // by shader
 };
 

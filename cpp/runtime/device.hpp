@@ -101,6 +101,11 @@ class Device {
   // What is not writable is never written: a run refuses it as an output.
   virtual BufferPtr wrap(std::span<std::byte> memory, std::shared_ptr<void> owner,
                          bool writable = true) = 0;
+  // A folder in which the device may keep what it compiles, for the next start. It need not be
+  // there; devices that compile nothing pass over it.
+  virtual void set_cache_folder(const std::string& /*path*/) {}
+  // What did not go as it should, without harm to any result: a folder that cannot be written.
+  virtual std::vector<std::string> notes() const { return {}; }
   // The device must outlive the executable.
   virtual std::unique_ptr<Executable> load(std::shared_ptr<const Program> program) = 0;
 };

@@ -170,6 +170,15 @@ class Device:
     def name(self) -> str:
         """What a person would call it."""
 
+    @property
+    def notes(self) -> list[str]:
+        """What did not go as it should, without harm to any result."""
+
+    def set_cache_folder(self, path: str) -> None:
+        """
+        Where the device may keep what it compiles, for the next start; it need not be there.
+        """
+
     def allocate(self, size: int) -> Buffer:
         """Zero-filled memory of `size` bytes."""
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import threading
+from contextlib import suppress
 
+from npu_compiler.errors import CacheError
 from npu_runtime import _native
+from npu_runtime.device_cache import cache_folder
 from npu_runtime.errors import DeviceUnavailableError
 
 # The order in which Device() chooses. The reference device is for tests: it has to be asked for.
@@ -56,6 +59,9 @@ class Device:
         with _opening:
             if chosen not in _opened:
                 _opened[chosen] = _native.Device(chosen)
+                # Without a home directory nothing is kept.
+                with suppress(CacheError):
+                    _opened[chosen].set_cache_folder(str(cache_folder(chosen)))
             self._native = _opened[chosen]
 
     @property
@@ -67,6 +73,12 @@ class Device:
     def name(self) -> str:
         """What a person would call it: the processor and the instruction set in use."""
         return self._native.name
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What did not go as it should, without harm to any result: a cache that cannot be
+        written."""
+        return tuple(self._native.notes)
 
     @property
     def native(self) -> _native.Device:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
+from npu_compiler.cache import CacheWarning
 from npu_runtime import _native
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.errors import ArgumentError, ProgramError, WeightError
@@ -29,6 +31,8 @@ class LoadedProgram:
         self.device = device
         self.native = _native_program(program)
         self.executable = device.native.load(self.native)
+        for note in device.notes:
+            warnings.warn(note, CacheWarning, stacklevel=3)
         self._weight_names = [spec.name for spec in program.weight_specs]
         self._weight_layouts = [Layout.of_spec(spec) for spec in program.weight_specs]
         # What was bound last: the weights, NPUBuffer.changes at that time, the binding. Replaced

@@ -302,9 +302,16 @@ def test_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert data["directory"] == str(tmp_path)
     assert data["programs"] == 1
     assert 0 < data["size_bytes"] < data["max_bytes"]
+    assert (data["kernel_files"], data["kernel_bytes"]) == (0, 0)
     text = call("cache", "info").stdout
     assert str(tmp_path) in text
+    kernels = tmp_path / "metal" / f"{'0' * 32}.archive"
+    kernels.parent.mkdir()
+    kernels.write_bytes(bytes(10))
+    assert parsed("cache", "info")["kernel_bytes"] == 10
     removed = parsed("cache", "clear")
     assert (removed["removed_programs"], removed["removed_bytes"]) == (1, data["size_bytes"])
+    assert (removed["removed_kernel_files"], removed["removed_kernel_bytes"]) == (1, 10)
+    assert not kernels.exists()
     assert parsed("cache", "info")["programs"] == 0
     assert "0 programs" in call("cache", "clear").stdout

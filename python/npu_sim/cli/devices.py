@@ -16,9 +16,10 @@ def devices_command(json: JsonOption = False) -> None:
     from npu_runtime.device import Device, available_devices
 
     default = Device().kind
+    found = [Device(kind) for kind in available_devices()]
     rows = [
-        {"kind": kind, "name": Device(kind).name, "default": kind == default}
-        for kind in available_devices()
+        {"kind": d.kind, "name": d.name, "default": d.kind == default, "notes": list(d.notes)}
+        for d in found
     ]
     if json:
         print_json({"devices": rows})
@@ -29,3 +30,6 @@ def devices_command(json: JsonOption = False) -> None:
     for row in rows:
         table.add_row(str(row["kind"]), str(row["name"]), "default" if row["default"] else "")
     stdout().print(table)
+    for device in found:
+        for note in device.notes:
+            stdout().print(f"{device.kind}: {note}")
