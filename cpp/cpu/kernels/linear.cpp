@@ -21,7 +21,7 @@ namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 // Columns that are multiplied before they are finished.
-constexpr std::int64_t kDotColumns = 128;
+constexpr std::int64_t kDotColumns = 256;
 // Rows are prepared in blocks of at most so many bytes.
 constexpr std::int64_t kMaxRowBytes = 16 << 20;
 
@@ -78,9 +78,9 @@ class LinearPlan::Impl {
   std::string name_;
   std::optional<RowPreparation> rows_;
   std::int64_t scratch_bytes_ = 0, row_bytes_ = 0, rows_at_ = 0, worker_bytes_ = 0;
-  // Dots: task i takes columns from bounds_[i] to bounds_[i + 1].
+  // Dots:
   const DotKernels* dots_ = nullptr;
-  std::vector<std::int64_t> bounds_;
+  std::vector<Range> tasks_;  // columns
   // Panels:
   std::optional<RowPanels> row_panels_;
   std::int64_t k_padded_ = 0, lda_ = 0, panels_ = 0, panel_bytes_ = 0, block_rows_ = 0;
@@ -126,11 +126,19 @@ void LinearPlan::Impl::plan_dots() {
   const std::int64_t column_bytes = std::max<std::int64_t>(1, s_.parts * s_.k * weight_size());
   const std::int64_t least =
       round_up(std::clamp<std::int64_t>(kLastBytes / column_bytes, 8, 1024), 8);
-  bounds_.push_back(0);
-  while (bounds_.back() < s_.n) {
-    const std::int64_t left = s_.n - bounds_.back();
+  std::vector<Range> ranges;
+  for (std::int64_t first = 0; first < s_.n;) {
+    const std::int64_t left = s_.n - first;
     const std::int64_t share = round_up(left / (2 * pool_.threads()), 8);
-    bounds_.push_back(bounds_.back() + std::min(left, std::max(share, least)));
+    ranges.push_back({first, std::min(left, std::max(share, least))});
+    first += ranges.back().count;
+  }
+  // Every thread has its share of the tasks, of the long ones as of the short.
+  const auto threads = static_cast<std::size_t>(pool_.threads());
+  const std::size_t each = (ranges.size() + threads - 1) / threads;
+  ranges.resize(each * threads, {s_.n, 0});
+  for (std::size_t i = 0; i < ranges.size(); ++i) {
+    tasks_.push_back(ranges[i % each * threads + i / each]);
   }
 }
 
@@ -175,12 +183,12 @@ void LinearPlan::Impl::run_dots(const LinearArgs& args) const {
     rows_->prepare(source, i, x + i * row_bytes_, args.scratch);
   }
   const auto multiply = dots_->multiply[s_.m];
-  const auto tasks = static_cast<std::int64_t>(bounds_.size()) - 1;
-  pool_.parallel_for(tasks, [&](std::int64_t task, int) {
+  pool_.parallel_for(static_cast<std::int64_t>(tasks_.size()), [&](std::int64_t task, int) {
     alignas(64) float sums[2][kMaxDotBlockRows * kDotColumns];
-    const auto at = static_cast<std::size_t>(task);
-    for (std::int64_t column = bounds_[at]; column < bounds_[at + 1]; column += kDotColumns) {
-      const std::int64_t columns = std::min(kDotColumns, bounds_[at + 1] - column);
+    const Range range = tasks_[static_cast<std::size_t>(task)];
+    const std::int64_t end = range.first + range.count;
+    for (std::int64_t column = range.first; column < end; column += kDotColumns) {
+      const std::int64_t columns = std::min(kDotColumns, end - column);
       for (std::int64_t q = 0; q < s_.parts; ++q) {
         const DotBlock block{
             weights(args, q, column), l_.w_n * weight_size(), columns, x, row_bytes_, s_.k};

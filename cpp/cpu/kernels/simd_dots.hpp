@@ -2,10 +2,14 @@
 // loops of linear layers of few rows. An arithmetic A says how weights and x are loaded and
 // multiplied.
 //
-// Weights stream from memory, and what matters is the order in which they are asked for. Rows one
-// by one are the sequence that hardware prefetchers know best, as long as x stays in L1. Where it
-// does not, as many rows as registers allow go by together, each far enough from the next to be a
-// stream of its own. (Two or four short rows at a time get half of the bandwidth.)
+// Weights stream from memory, and what matters is the order in which they are asked for. Hardware
+// prefetchers know sequences best, and a few of them at a time fill the memory's queues better than
+// one. As long as x stays in L1, the rows of a block are cut into stretches, and one row of each
+// goes by at a time, after it the next one of each. (Short rows next to each other are no sequences
+// of their own: two or four of them at a time get half of the bandwidth.) Where x does not stay in
+// L1, as many neighbouring rows as registers allow go by together.
+//
+// L is the locality of __builtin_prefetch at which requests ahead of use serve a processor best.
 #pragma once
 
 #include <algorithm>
@@ -17,10 +21,11 @@
 
 namespace npu::cpu {
 
-// Up to so many bytes of a row of x, weight rows are multiplied one by one.
+// Up to so many bytes of a row of x, weight rows count as short.
 constexpr std::int64_t kShortRow = 8192;
-// Bytes requested ahead of use in each of several rows.
+// Bytes requested ahead of use in each sequence, and the usual locality of such requests.
 constexpr std::int64_t kDotsAhead = 1024;
+constexpr int kDotsLocality = 2;
 
 // Weights of storage type D, or int8, widened to float32 as they are loaded.
 template <class V, DType D>
@@ -76,35 +81,61 @@ struct DotX {
   }
 };
 
-// One row; two sums for each row of x, of even and odd vectors, hide the latency of the additions.
-template <class A, int M>
-void dot_short_row(const std::byte* w, DotX x, std::int64_t k, float* sums, std::int64_t ld) {
-  typename A::Acc acc[M][2];
+template <int L>
+[[gnu::always_inline]] inline void request(const std::byte* p, std::int64_t bytes) {
+  for (std::int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(p + line, 0, L);
+}
+
+// One row each of S stretches of `per` rows, until all rows have gone by; two sums for each pair of
+// rows, of even and odd vectors, hide the latency of the additions.
+template <class A, int L, int S, int M>
+void dot_short_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t per, DotX x,
+                    std::int64_t k, float* sums, std::int64_t ld) {
+  constexpr std::int64_t kStepBytes = 2 * A::kWidth * A::kWeightSize;
+  for (std::int64_t j = 0; j < per; ++j, w += row_bytes) {
+    typename A::Acc acc[S][M][2];
 #pragma GCC unroll 8
-  for (int i = 0; i < M; ++i) acc[i][0] = acc[i][1] = A::zero();
-  std::int64_t kk = 0;
-  for (; kk + 2 * A::kWidth <= k; kk += 2 * A::kWidth) {
-    const auto pair = A::weight_pair(w + kk * A::kWeightSize);
+    for (int s = 0; s < S; ++s) {
+#pragma GCC unroll 8
+      for (int i = 0; i < M; ++i) acc[s][i][0] = acc[s][i][1] = A::zero();
+    }
+    std::int64_t kk = 0;
+    for (; kk + 2 * A::kWidth <= k; kk += 2 * A::kWidth) {
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) {
+        const std::byte* at = w + s * per * row_bytes + kk * A::kWeightSize;
+        request<L>(at + kDotsAhead, kStepBytes);
+        const auto pair = A::weight_pair(at);
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
+          acc[s][i][0] = A::multiply(acc[s][i][0], pair.first, A::x(x.at<A>(i, kk)));
+          acc[s][i][1] = A::multiply(acc[s][i][1], pair.second, A::x(x.at<A>(i, kk + A::kWidth)));
+        }
+      }
+    }
+    for (; kk < k; kk += A::kWidth) {
+      const std::int64_t n = std::min(A::kWidth, k - kk);
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) {
+        const auto weights = A::weights_n(w + s * per * row_bytes + kk * A::kWeightSize, n);
+#pragma GCC unroll 8
+        for (int i = 0; i < M; ++i) {
+          acc[s][i][0] = A::multiply(acc[s][i][0], weights, A::x_n(x.at<A>(i, kk), n));
+        }
+      }
+    }
 #pragma GCC unroll 8
     for (int i = 0; i < M; ++i) {
-      acc[i][0] = A::multiply(acc[i][0], pair.first, A::x(x.at<A>(i, kk)));
-      acc[i][1] = A::multiply(acc[i][1], pair.second, A::x(x.at<A>(i, kk + A::kWidth)));
+#pragma GCC unroll 8
+      for (int s = 0; s < S; ++s) {
+        sums[i * ld + s * per + j] = A::sum(A::add(acc[s][i][0], acc[s][i][1]));
+      }
     }
   }
-  for (; kk < k; kk += A::kWidth) {
-    const std::int64_t n = std::min(A::kWidth, k - kk);
-    const auto weights = A::weights_n(w + kk * A::kWeightSize, n);
-#pragma GCC unroll 8
-    for (int i = 0; i < M; ++i) {
-      acc[i][0] = A::multiply(acc[i][0], weights, A::x_n(x.at<A>(i, kk), n));
-    }
-  }
-#pragma GCC unroll 8
-  for (int i = 0; i < M; ++i) sums[i * ld] = A::sum(A::add(acc[i][0], acc[i][1]));
 }
 
 // Several rows at once, one sum each.
-template <class A, int Rows, int M>
+template <class A, int L, int Rows, int M>
 void dot_long_rows(const std::byte* w, std::int64_t row_bytes, DotX x, std::int64_t k, float* sums,
                    std::int64_t ld) {
   constexpr std::int64_t kStepBytes = 2 * A::kWidth * A::kWeightSize;
@@ -119,9 +150,7 @@ void dot_long_rows(const std::byte* w, std::int64_t row_bytes, DotX x, std::int6
 #pragma GCC unroll 8
     for (int j = 0; j < Rows; ++j) {
       const std::byte* at = w + j * row_bytes + kk * A::kWeightSize;
-      for (std::int64_t line = 0; line < kStepBytes; line += 64) {
-        __builtin_prefetch(at + kDotsAhead + line, 0, 2);
-      }
+      request<L>(at + kDotsAhead, kStepBytes);
       const auto pair = A::weight_pair(at);
 #pragma GCC unroll 8
       for (int i = 0; i < M; ++i) {
@@ -149,64 +178,69 @@ void dot_long_rows(const std::byte* w, std::int64_t row_bytes, DotX x, std::int6
 }
 
 // Which of the two it is depends on k alone, so that a row's sums are the same whatever M is.
-template <class A, int M>
+template <class A, int L, int M>
 void dot_rows_of(const DotBlock& b, float* sums, std::int64_t ld) {
   const auto* w = static_cast<const std::byte*>(b.w);
   const DotX x{static_cast<const std::byte*>(b.x), b.x_bytes};
   if (b.k * A::kXSize <= kShortRow) {
-    for (std::int64_t j = 0; j < b.rows; ++j) {
-      dot_short_row<A, M>(w + j * b.row_bytes, x, b.k, sums + j, ld);
-    }
+    // Room is left for weights, what widens them, and x. With more rows of x arithmetic takes
+    // longer than the weights do, and more than two stretches do not help.
+    constexpr int kStretches = std::clamp((A::kRegisters - 6) / (2 * M), 1, M <= 2 ? 4 : 2);
+    const std::int64_t per = b.rows / kStretches;
+    dot_short_rows<A, L, kStretches, M>(w, b.row_bytes, per, x, b.k, sums, ld);
+    const std::int64_t done = per * kStretches;
+    dot_short_rows<A, L, 1, M>(w + done * b.row_bytes, b.row_bytes, b.rows - done, x, b.k,
+                               sums + done, ld);
     return;
   }
   // Sums, a vector of each row of x, one of weights and one to widen them with.
   constexpr int kRows = std::clamp((A::kRegisters - 2 - M) / M, 1, 8);
   std::int64_t j = 0;
   for (; j + kRows <= b.rows; j += kRows) {
-    dot_long_rows<A, kRows, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
+    dot_long_rows<A, L, kRows, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
   }
   for (; j < b.rows; ++j) {
-    dot_long_rows<A, 1, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
+    dot_long_rows<A, L, 1, M>(w + j * b.row_bytes, b.row_bytes, x, b.k, sums + j, ld);
   }
 }
 
 // More rows of x than registers hold sums for pass by in parts.
-template <class A, int M>
+template <class A, int L, int M>
 void dot_rows(const DotBlock& b, float* sums, std::int64_t ld) {
   constexpr int kMost = A::kRegisters / 4;
   if constexpr (M <= kMost) {
-    dot_rows_of<A, M>(b, sums, ld);
+    dot_rows_of<A, L, M>(b, sums, ld);
   } else {
     // Weights of eight rows at a time, so that the second part finds them in cache.
     for (std::int64_t j = 0; j < b.rows; j += 8) {
       DotBlock part = b;
       part.w = static_cast<const std::byte*>(b.w) + j * b.row_bytes;
       part.rows = std::min<std::int64_t>(8, b.rows - j);
-      dot_rows_of<A, kMost>(part, sums + j, ld);
+      dot_rows_of<A, L, kMost>(part, sums + j, ld);
       part.x = static_cast<const std::byte*>(b.x) + kMost * b.x_bytes;
-      dot_rows_of<A, M - kMost>(part, sums + kMost * ld + j, ld);
+      dot_rows_of<A, L, M - kMost>(part, sums + kMost * ld + j, ld);
     }
   }
 }
 
-template <class A, int... I>
+template <class A, int L, int... I>
 DotKernels dot_kernels(std::integer_sequence<int, I...>) {
   static_assert(A::kRegisters / 4 * 2 >= kMaxDotBlockRows, "two parts must do");
-  return {A::kXSize, {nullptr, &dot_rows<A, I + 1>...}};
+  return {A::kXSize, {nullptr, &dot_rows<A, L, I + 1>...}};
 }
 
-template <class A>
+template <class A, int L = kDotsLocality>
 DotKernels dot_kernels() {
-  return dot_kernels<A>(std::make_integer_sequence<int, kMaxDotBlockRows>{});
+  return dot_kernels<A, L>(std::make_integer_sequence<int, kMaxDotBlockRows>{});
 }
 
-template <class V, int Registers>
+template <class V, int Registers, int L = kDotsLocality>
 void fill_dots(KernelTable& t) {
-  t.dots[0] = dot_kernels<FloatDots<V, FloatWeights<V, DType::f32>, Registers>>();
-  t.dots[1] = dot_kernels<FloatDots<V, FloatWeights<V, DType::f16>, Registers>>();
-  t.dots[2] = dot_kernels<FloatDots<V, FloatWeights<V, DType::bf16>, Registers>>();
+  t.dots[0] = dot_kernels<FloatDots<V, FloatWeights<V, DType::f32>, Registers>, L>();
+  t.dots[1] = dot_kernels<FloatDots<V, FloatWeights<V, DType::f16>, Registers>, L>();
+  t.dots[2] = dot_kernels<FloatDots<V, FloatWeights<V, DType::bf16>, Registers>, L>();
   for (DotKernels& dots : t.dots_i8) {
-    dots = dot_kernels<FloatDots<V, Int8Weights<V>, Registers>>();
+    dots = dot_kernels<FloatDots<V, Int8Weights<V>, Registers>, L>();
   }
 }
 
