@@ -254,14 +254,16 @@ def _python(*arguments: str) -> subprocess.CompletedProcess[str]:
 def survives(mutation: Mutation) -> str | None:
     """None where a test fails with the mutation, else what the tests say.
 
-    Raises CalledProcessError where it does not compile.
+    Raises RuntimeError where it does not compile.
     """
     file = COPY / "cpp" / "metal" / mutation.file
     original = file.read_text()
     file.write_text(mutated(mutation, original))
     build = "from tests.metal_standin.standin import built; built('npu_metal_standin')"
     try:
-        _python("-c", build).check_returncode()
+        made = _python("-c", build)
+        if made.returncode != 0:
+            raise RuntimeError(f"{mutation.what}: {made.stderr}")
         done = _python("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *_suite())
     finally:
         file.write_text(original)
