@@ -15,6 +15,8 @@ from npu_runtime.device import Device
 from npu_runtime.errors import ArgumentError
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.standin import Standin
+from tests.metal_standin.test_ops import run
+from tests.npu_compiler.harness import Function, images, ir_of
 from tests.npu_runtime import linked
 from tests.npu_runtime.programs import two_in_two_out
 
@@ -44,6 +46,16 @@ def test_independent_dispatches_share_no_barrier(standin: Standin, metal: Device
     for result, expected in zip(results.values(), case.expected, strict=True):
         assert np.array_equal(result.to_numpy(), expected)
     assert standin.messages(BARRIER) == 0
+
+
+def test_a_donated_input_is_read_before_it_is_written(metal: Device) -> None:
+    def step(cache: torch.Tensor, row: torch.Tensor, new: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return cache.sum(1), cache.index_copy(0, row, new)
+
+    module = Function(step)
+    inputs = (images(8, 64), torch.tensor([3]), images(1, 64, seed=1))
+    donated = ir_of(module, inputs)["graph_inputs"][0]["name"]
+    run(metal, module, *inputs, dtype="float32", donate_inputs=[donated])
 
 
 def test_nothing_is_left_behind(standin: Standin) -> None:
