@@ -2,7 +2,7 @@
 // residual.
 #include "common.h"
 #include "group_reduce.h"
-#include "scalar_activation.h"
+#include "linear.h"
 #include "tile.h"
 #include "typed.h"
 
@@ -28,7 +28,7 @@ NPU_FUNC void npu_linear_row_scales(DEVICE_PTR(const T) x, CONSTANT_REF(LinearPa
       }
     }
     squares = npu_simd_reduce(NPU_REDUCE_SUM, squares);
-    if (self.lane == 0) row_scale[row] = 1.0f / npu_sqrt(squares / npu_f32(p.x_k) + p.eps);
+    if (self.lane == 0) row_scale[row] = npu_linear_row_scale(squares, p);
   }
   npu_barrier();
 }
@@ -39,9 +39,7 @@ NPU_FUNC npu_f32 npu_linear_input(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f3
                                   npu_f32 row_scale) {
   const npu_f32 v = npu_widen(x[m * npu_u64(p.x_sm) + k * npu_u64(p.x_sk)]);
   if (p.norm != NPU_LINEAR_NORM_RMS) return v;
-  const npu_f32 normed = v * row_scale;
-  return npu_widen(
-      npu_narrow<T>(p.scale_k != 0 ? normed * scale[k * npu_u64(p.scale_sk)] : normed));
+  return npu_linear_normed<T>(v, row_scale, scale, p, k);
 }
 
 template <class T>
@@ -88,12 +86,7 @@ NPU_FUNC void npu_linear(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
       const npu_u32 n = first_column + npu_block_column(self.index) + j;
       if (n >= p.y_n) continue;
       for (npu_u32 i = 0; i < NPU_TILE_BLOCK; ++i) {
-        npu_f32 value = block.v[i][j];
-        if (p.w_scale_n != 0) {
-          value *= w_scale[part * npu_u64(p.w_scale_sp) + n * npu_u64(p.w_scale_sn)];
-        }
-        if (p.bias_n != 0) value += bias[part * npu_u64(p.bias_sp) + n * npu_u64(p.bias_sn)];
-        block.v[i][j] = value;
+        block.v[i][j] = npu_linear_scaled(block.v[i][j], w_scale, bias, p, part, n);
       }
     }
   }
@@ -103,14 +96,7 @@ NPU_FUNC void npu_linear(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
     for (npu_u32 j = 0; j < NPU_TILE_BLOCK; ++j) {
       const npu_u32 n = first_column + npu_block_column(self.index) + j;
       if (m >= p.y_m || n >= p.y_n) continue;
-      npu_f32 value = block.v[i][j];
-      if (p.w_p == 2) value *= npu_activate(p.activation, gate.v[i][j]);
-      if (p.residual_m != 0) {
-        value += npu_widen(residual[m * npu_u64(p.residual_sm) + n * npu_u64(p.residual_sn)]);
-      }
-      if (p.w_p == 1) value = npu_activate(p.activation, value);
-      y[m * npu_u64(p.y_sm) + n * npu_u64(p.y_sn)] =
-          npu_narrow<T>(npu_clamp(value, p.clamp_lo, p.clamp_hi));
+      npu_linear_store<T>(block.v[i][j], gate.v[i][j], residual, y, p, m, n);
     }
   }
 }

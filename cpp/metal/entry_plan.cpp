@@ -2,6 +2,7 @@
 #include "metal/entry_plan.hpp"
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -31,7 +32,22 @@ std::uint64_t view_bytes(const schema::Operand& view) {
   return (last + 1) * schema::dtype_size(view.dtype);
 }
 
+bool schedules_switched_off() {
+  const char* const value = std::getenv("NPU_SIM_METAL_SCHEDULES");
+  return value != nullptr && std::strcmp(value, "0") == 0;
+}
+
 }  // namespace
+
+struct EntryPlan::Resolved {
+  std::uint32_t index;  // in the program
+  const KernelInfo& kernel;
+  std::uint32_t type;   // dtype id of the type variable
+  std::uint32_t first;  // argument
+  std::vector<Access> accesses;
+  std::vector<std::byte> values;  // of the parameters
+  std::shared_ptr<const MpsProduct> product;
+};
 
 std::string describe_dispatch(const Program& program, std::uint32_t index) {
   const schema::Dispatch& dispatch = program.dispatches()[index];
@@ -50,69 +66,121 @@ std::uint64_t ParameterBlock::add(std::span<const std::byte> parameters) {
 EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
                      Pipelines& pipelines, std::span<const std::uint32_t> io_index,
                      ParameterBlock& parameters)
-    : program_(program), record_(record), io_index_(io_index) {
+    : program_(program), record_(record), io_index_(io_index), arena_bytes_(record.arena_size) {
   steps_.reserve(record.dispatch_count);
   for (std::uint32_t k = 0; k < record.dispatch_count; ++k) {
     const std::uint32_t index = record.dispatch_first + k;
-    add_step(program.dispatches()[index], index, device, pipelines, parameters);
+    add_dispatch(program.dispatches()[index], index, device, pipelines, parameters);
   }
 }
 
-void EntryPlan::add_step(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
-                         Pipelines& pipelines, ParameterBlock& parameters) {
-  const auto fail = [&](const auto&... reason) {
-    throw Error(ErrorCode::kInvalidProgram,
-                text("Metal: ", describe_dispatch(program_, index), ": ", reason...));
-  };
+void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index,
+                             MTL::Device& device, Pipelines& pipelines,
+                             ParameterBlock& parameters) {
   const KernelInfo& kernel = *find_kernel(dispatch.kernel);
   const auto operands = program_.operands_of(dispatch);
-  const auto first = static_cast<std::uint32_t>(arguments_.buffers.size());
-  std::uint32_t type = 0;
+  const auto fields = program_.fields_of(dispatch);
+  Resolved resolved{index, kernel, 0,      static_cast<std::uint32_t>(arguments_.buffers.size()),
+                    {},    {},     nullptr};
   for (std::size_t k = 0; k < operands.size(); ++k) {
     add_argument(operands[k]);
     if (operands[k].buffer == schema::kNone) continue;
-    if (kernel.operands[k].dtype == "T") type = operands[k].dtype;
+    if (kernel.operands[k].dtype == "T") resolved.type = operands[k].dtype;
     if (operands[k].dtype == static_cast<std::uint8_t>(schema::DType::kFloat64)) {
-      fail("operand ", kernel.operands[k].name,
-           " is float64, which the NPU does not compute in; convert it to float32");
+      throw Error(
+          ErrorCode::kInvalidProgram,
+          text("Metal: ", describe_dispatch(program_, index), ": operand ", kernel.operands[k].name,
+               " is float64, which the NPU does not compute in; convert it to float32"));
     }
   }
-  const std::vector<std::byte> values =
-      build_params(kernel, operands, program_.fields_of(dispatch));
+  resolved.accesses = accesses(kernel, operands);
+  const ScheduleInfo* const schedule =
+      schedules_switched_off() ? nullptr : choose_schedule(kernel, operands, fields);
+  if (schedule != nullptr) {
+    add_scratch(scratch_layout(*schedule, operands, fields), schedule->scratch_count,
+                resolved.accesses);
+  }
+  resolved.values = build_params(kernel, operands, fields);
   parameters_.push_back(
-      {static_cast<std::uint32_t>(arguments_.buffers.size()), 0, parameters.add(values)});
+      {static_cast<std::uint32_t>(arguments_.buffers.size()), 0, parameters.add(resolved.values)});
   arguments_.buffers.push_back(nullptr);
   arguments_.offsets.push_back(0);
+  const bool nothing = std::any_of(std::begin(dispatch.grid), std::end(dispatch.grid),
+                                   [](std::uint32_t size) { return size == 0; });
+  if (!nothing) resolved.product = MpsProduct::make(device, kernel, operands, resolved.values);
+  if (schedule == nullptr || resolved.product != nullptr) {
+    const StageInfo own{kernel.name,
+                        kernel.shader,
+                        kernel.unit_threads,
+                        {kernel.threadgroup[0], kernel.threadgroup[1], kernel.threadgroup[2]},
+                        kernel.grid};
+    add_step(resolved, own, {dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]}, pipelines);
+    return;
+  }
+  for (const StageInfo& stage : schedule->stages) {
+    std::uint64_t grid[3];
+    stage.grid(operands, fields.data(), grid);
+    add_step(resolved, stage, grid, pipelines);
+  }
+}
 
+void EntryPlan::add_step(const Resolved& resolved, const StageInfo& stage,
+                         const std::uint64_t (&grid)[3], Pipelines& pipelines) {
   std::uint64_t groups[3];
   bool empty = false;
   for (std::size_t axis = 0; axis < 3; ++axis) {
-    const std::uint64_t threads = dispatch.threadgroup[axis];
-    groups[axis] = kernel.unit_threads ? (dispatch.grid[axis] + threads - 1) / threads
-                                       : std::uint64_t{dispatch.grid[axis]};
+    const std::uint64_t threads = stage.threadgroup[axis];
+    groups[axis] = stage.unit_threads ? (grid[axis] + threads - 1) / threads : grid[axis];
     empty = empty || groups[axis] == 0;
     // Kernels count their threads in 32 bits.
-    if (groups[axis] * threads > std::numeric_limits<std::uint32_t>::max()) {
-      fail("axis ", axis, " of the grid has ", groups[axis], " groups of ", threads,
-           " threads, which is more than 2**32 - 1 threads; use a smaller batch");
+    if (groups[axis] > std::numeric_limits<std::uint32_t>::max() / threads) {
+      throw Error(ErrorCode::kInvalidProgram,
+                  text("Metal: ", describe_dispatch(program_, resolved.index), ": axis ", axis,
+                       " of the grid has ", groups[axis], " groups of ", threads,
+                       " threads, which is more than 2**32 - 1 threads; use a smaller batch"));
     }
   }
-  auto product = empty ? nullptr : MpsProduct::make(device, kernel, operands, values);
+  const auto& product = resolved.product;
   Pipeline* const pipeline =
-      empty || product != nullptr ? nullptr : &pipelines.want(pipeline_key(kernel, type, values));
+      empty || product != nullptr
+          ? nullptr
+          : &pipelines.want(pipeline_key(resolved.kernel, stage, resolved.type, resolved.values));
   // What the encoder holds: steps of no threads leave it as it is, a product ends it.
   const bool new_pipeline = pipeline != nullptr && pipeline != last_pipeline_;
   if (!empty) last_pipeline_ = pipeline;
   // Metal itself keeps encoders in order that share memory.
   if (product != nullptr) barriers_.synchronize();
-  const bool barrier = !empty && product == nullptr && barriers_.before(accesses(kernel, operands));
+  const bool barrier = !empty && product == nullptr && barriers_.before(resolved.accesses);
   has_products_ = has_products_ || product != nullptr;
   steps_.push_back(
-      {nullptr, first, static_cast<std::uint32_t>(arguments_.buffers.size()) - first,
+      {resolved.index, nullptr, resolved.first,
+       static_cast<std::uint32_t>(arguments_.buffers.size()) - resolved.first,
        MTL::Size::Make(groups[0], groups[1], groups[2]),
-       MTL::Size::Make(dispatch.threadgroup[0], dispatch.threadgroup[1], dispatch.threadgroup[2]),
-       barrier, new_pipeline, empty, std::move(product)});
+       MTL::Size::Make(stage.threadgroup[0], stage.threadgroup[1], stage.threadgroup[2]), barrier,
+       new_pipeline, empty, product});
   pipelines_.push_back(pipeline);
+}
+
+// Every dispatch has its scratch arrays at the same place, behind the intermediates: barriers keep
+// them apart.
+void EntryPlan::add_scratch(const ScratchLayout& layout, std::uint32_t count,
+                            std::vector<Access>& accesses) {
+  const std::uint64_t base =
+      (record_.arena_size + kScratchAlignment - 1) / kScratchAlignment * kScratchAlignment;
+  for (std::uint32_t k = 0; k < count; ++k) {
+    const std::uint64_t begin = base + layout.offsets[k];
+    arena_.push_back({static_cast<std::uint32_t>(arguments_.buffers.size()), 0, begin});
+    arguments_.buffers.push_back(nullptr);
+    arguments_.offsets.push_back(0);
+    if (layout.sizes[k] == 0) continue;
+    schema::Operand& view = scratch_.emplace_back();
+    view.dtype = static_cast<std::uint8_t>(schema::DType::kUint8);
+    view.rank = 1;
+    view.shape[0] = static_cast<std::uint32_t>(layout.sizes[k]);
+    view.strides[0] = 1;
+    accesses.push_back({&view, 0, begin, begin + layout.sizes[k], true});
+  }
+  if (count != 0) arena_bytes_ = std::max(arena_bytes_, base + layout.bytes);
 }
 
 void EntryPlan::add_argument(const schema::Operand& operand) {

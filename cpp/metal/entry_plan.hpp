@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
 #include <string>
@@ -29,9 +30,10 @@ struct Arguments {
   }
 };
 
-// One dispatch: `count` arguments from `first`, its operands in binding order and its parameters
-// behind them.
+// One launch of a dispatch: `count` arguments from `first`, the operands in binding order, scratch
+// arrays and the parameters behind them.
 struct Step {
+  std::uint32_t dispatch;                     // index in the program
   const MTL::ComputePipelineState* pipeline;  // null until it is resolved
   std::uint32_t first;
   std::uint32_t count;
@@ -80,15 +82,23 @@ class EntryPlan {
   bool has_products() const { return has_products_; }
   // Null where a patch is to come.
   const Arguments& arguments() const { return arguments_; }
+  // Memory that arena() points into: intermediates and scratch arrays.
+  std::uint64_t arena_bytes() const { return arena_bytes_; }
   std::span<const Patch> arena() const { return arena_; }
   std::span<const Patch> weights() const { return weights_; }
   std::span<const Patch> inputs() const { return inputs_; }
   std::span<const Patch> outputs() const { return outputs_; }
 
  private:
-  void add_step(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
-                Pipelines& pipelines, ParameterBlock& parameters);
+  // A dispatch while its steps are made.
+  struct Resolved;
+
+  void add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
+                    Pipelines& pipelines, ParameterBlock& parameters);
+  void add_step(const Resolved& resolved, const StageInfo& stage, const std::uint64_t (&grid)[3],
+                Pipelines& pipelines);
   void add_argument(const schema::Operand& operand);
+  void add_scratch(const ScratchLayout& layout, std::uint32_t count, std::vector<Access>& accesses);
   std::vector<Access> accesses(const KernelInfo& kernel,
                                std::span<const schema::Operand> operands) const;
 
@@ -101,6 +111,8 @@ class EntryPlan {
   BarrierPlanner barriers_;
   bool has_products_ = false;
   Arguments arguments_;
+  std::uint64_t arena_bytes_;
+  std::deque<schema::Operand> scratch_;  // arrays as views, for the barriers
   std::vector<Patch> arena_;
   std::vector<Patch> weights_;
   std::vector<Patch> inputs_;

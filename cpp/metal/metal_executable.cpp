@@ -72,7 +72,7 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
     number_ios(program_->outputs_of(record));
     entries_.push_back(std::make_unique<Entry>(
         EntryPlan(*program_, record, device, pipelines, io_index_, parameters)));
-    arena_bytes_ = std::max<std::size_t>(arena_bytes_, record.arena_size);
+    arena_bytes_ = std::max<std::size_t>(arena_bytes_, entries_.back()->plan.arena_bytes());
   }
   std::vector<Pipeline*> wanted;
   for (const auto& entry : entries_) {

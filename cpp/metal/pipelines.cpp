@@ -59,10 +59,10 @@ std::size_t fixed_words(const KernelInfo& kernel) {
 
 }  // namespace
 
-PipelineKey pipeline_key(const KernelInfo& kernel, std::uint32_t type,
+PipelineKey pipeline_key(const KernelInfo& kernel, const StageInfo& stage, std::uint32_t type,
                          std::span<const std::byte> parameters) {
-  PipelineKey key{std::string(kernel.shader), std::string(kernel.name),
-                  kernel.threadgroup[0] * kernel.threadgroup[1] * kernel.threadgroup[2],
+  PipelineKey key{std::string(stage.shader), std::string(stage.name),
+                  stage.threadgroup[0] * stage.threadgroup[1] * stage.threadgroup[2],
                   std::vector<std::uint32_t>(fixed_words(kernel))};
   if (!kernel.types.empty()) {
     key.function += text("_", schema::find_dtype(static_cast<std::uint8_t>(type))->short_name);

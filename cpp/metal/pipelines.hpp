@@ -33,9 +33,9 @@ struct PipelineKey {
   }
 };
 
-// The key of a kernel whose type variable is the dtype of id `type` (0: it has none), for these
-// parameters.
-PipelineKey pipeline_key(const KernelInfo& kernel, std::uint32_t type,
+// The key of a launch of a kernel whose type variable is the dtype of id `type` (0: it has none),
+// for these parameters.
+PipelineKey pipeline_key(const KernelInfo& kernel, const StageInfo& stage, std::uint32_t type,
                          std::span<const std::byte> parameters);
 
 // A pipeline state, or one to be.

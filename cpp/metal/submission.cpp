@@ -98,12 +98,11 @@ bool completed(const MTL::CommandBuffer& commands) {
     MTL::CommandBuffer& commands = commit_alone(queue, plan.steps()[i], arguments);
     commands.waitUntilCompleted();
     if (!completed(commands)) {
-      const auto index = plan.record().dispatch_first + static_cast<std::uint32_t>(i);
-      throw_failure(commands, describe_dispatch(program, index));
+      throw_failure(commands, describe_dispatch(program, plan.steps()[i].dispatch));
     }
   }
   throw_failure(failed, text("entry point '", program.string(plan.record().name), "' with ",
-                             plan.steps().size(), " dispatches"));
+                             plan.record().dispatch_count, " dispatches"));
 }
 
 std::int64_t now_ns() {
@@ -154,9 +153,9 @@ void submit_timed(MTL::CommandQueue& queue, const Program& program, const EntryP
   // The GPU's clock and the host's begin at different times; the last dispatch ends about now.
   const std::int64_t shift = now_ns() - (last != nullptr ? to_ns(last->GPUEndTime()) : 0);
   std::int64_t end = shift;
-  times.reserve(times.size() + commands.size());
+  times.reserve(times.size() + plan.record().dispatch_count);
   for (std::size_t i = 0; i < commands.size(); ++i) {
-    const auto index = plan.record().dispatch_first + static_cast<std::uint32_t>(i);
+    const std::uint32_t index = plan.steps()[i].dispatch;
     std::int64_t begin = end;
     if (commands[i] != nullptr) {
       if (!completed(*commands[i])) {
@@ -165,7 +164,12 @@ void submit_timed(MTL::CommandQueue& queue, const Program& program, const EntryP
       begin = shift + to_ns(commands[i]->GPUStartTime());
       end = shift + to_ns(commands[i]->GPUEndTime());
     }
-    times.push_back({index, begin, end});
+    // A dispatch lasts from its first launch to its last.
+    if (i != 0 && plan.steps()[i - 1].dispatch == index) {
+      times.back().end_ns = end;
+    } else {
+      times.push_back({index, begin, end});
+    }
   }
 }
 

@@ -4,6 +4,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 namespace npu::reference {
@@ -53,6 +54,23 @@ class CheckedPtr {
   std::uint64_t count_;
   const Region* region_;
 };
+
+// Throws npu::Error naming kernel, operand and element index.
+[[noreturn]] void throw_misaligned(const Region& region, std::int64_t index, std::size_t alignment);
+
+// Several elements at once, from an address that must be a multiple of `alignment`.
+template <class Wide, class T>
+Wide checked_load(CheckedPtr<T> from, std::uint64_t index, std::size_t alignment) {
+  static_assert(sizeof(Wide) % sizeof(T) == 0);
+  const T& first = from[index];
+  static_cast<void>(from[index + sizeof(Wide) / sizeof(T) - 1]);
+  if (reinterpret_cast<std::uintptr_t>(&first) % alignment != 0) [[unlikely]] {
+    throw_misaligned(from.region(), static_cast<std::int64_t>(index), alignment);
+  }
+  Wide wide;
+  std::memcpy(&wide, &first, sizeof wide);
+  return wide;
+}
 
 // The same operand seen as elements of another type.
 template <class To, class From>

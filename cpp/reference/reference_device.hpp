@@ -20,8 +20,12 @@ struct ReferenceOptions {
   reference::ThreadOrder order = reference::ThreadOrder::kForward;
   // OS threads that share out the threadgroups; 0 takes one per hardware thread.
   std::uint32_t threads = 0;
+  // Runs dispatches by the schedules that a GPU would choose, so that tests see them with every
+  // access checked.
+  bool schedules = false;
 
-  // NPU_SIM_REFERENCE_ORDER=forward|reverse. Throws kInvalidArgument for another value.
+  // NPU_SIM_REFERENCE_ORDER=forward|reverse, NPU_SIM_REFERENCE_SCHEDULES=0|1. Throws
+  // kInvalidArgument for other values.
   static ReferenceOptions from_environment();
 };
 
@@ -37,6 +41,7 @@ class ReferenceDevice : public HostDevice {
 
  private:
   reference::ThreadOrder order_;
+  bool schedules_;
   // Shared with the kernels, which may outlive the device.
   std::shared_ptr<reference::WorkerPool> workers_;
 };

@@ -12,9 +12,13 @@ namespace {
 
 std::span<const EntryPoint> entry_points() noexcept { return kEntryPoints; }
 
-const EntryPoint* find_entry_point(std::uint32_t kernel, std::uint32_t dtype) noexcept {
+const EntryPoint* find_entry_point(std::uint32_t kernel, std::uint32_t dtype,
+                                   std::uint32_t schedule, std::uint32_t stage) noexcept {
   for (const EntryPoint& entry : kEntryPoints) {
-    if (entry.kernel == kernel && entry.dtype == dtype) return &entry;
+    if (entry.kernel == kernel && entry.dtype == dtype && entry.schedule == schedule &&
+        entry.stage == stage) {
+      return &entry;
+    }
   }
   return nullptr;
 }

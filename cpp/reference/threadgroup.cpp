@@ -244,6 +244,14 @@ void throw_out_of_bounds(const Region& region, std::size_t element_size, std::in
                                       (region.base == nullptr ? "; the operand is absent" : ""));
 }
 
+void throw_misaligned(const Region& region, std::int64_t index, std::size_t alignment) {
+  throw Error(ErrorCode::kDevice, std::string("reference: kernel ") + region.kernel +
+                                      " loads several elements at once from element " +
+                                      std::to_string(index) + " of " + region.operand +
+                                      ", which does not lie at a multiple of " +
+                                      std::to_string(alignment) + " bytes");
+}
+
 void index_fault(std::int64_t index, std::uint32_t limit) { index_fault_handler(index, limit); }
 
 void set_index_fault_handler(void (*handler)(std::int64_t index, std::uint32_t limit)) {

@@ -19,6 +19,29 @@ const ScalarOpInfo* find_scalar_op(std::uint32_t id) noexcept {
   return nullptr;
 }
 
+const ScheduleInfo* choose_schedule(const KernelInfo& kernel,
+                                    std::span<const schema::Operand> operands,
+                                    std::span<const std::byte> fields) noexcept {
+  for (const ScheduleInfo& schedule : kernel.schedules) {
+    if (schedule.when(operands, fields.data())) return &schedule;
+  }
+  return nullptr;
+}
+
+ScratchLayout scratch_layout(const ScheduleInfo& schedule,
+                             std::span<const schema::Operand> operands,
+                             std::span<const std::byte> fields) noexcept {
+  ScratchLayout layout{};
+  if (schedule.scratch_count == 0) return layout;
+  schedule.scratch(operands, fields.data(), layout.sizes);
+  for (std::uint32_t k = 0; k < schedule.scratch_count; ++k) {
+    layout.offsets[k] = layout.bytes;
+    const std::uint64_t whole = layout.sizes[k] + kScratchAlignment - 1;
+    layout.bytes += whole / kScratchAlignment * kScratchAlignment;
+  }
+  return layout;
+}
+
 std::vector<std::byte> build_params(const KernelInfo& kernel,
                                     std::span<const schema::Operand> operands,
                                     std::span<const std::byte> fields) {

@@ -32,6 +32,30 @@ struct FieldInfo {
   std::uint32_t count;
 };
 
+// One launch of a schedule; its kernels are called `name`_<dtype>.
+struct StageInfo {
+  std::string_view name;
+  std::string_view shader;
+  bool unit_threads;  // grid counts threads, not threadgroups
+  std::uint32_t threadgroup[3];
+  void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields,
+               std::uint64_t out[]);
+};
+
+// Another way to run a kernel on a GPU than its own launch: stages in order, each of which sees all
+// that the one before wrote. Behind the kernel's operands they take the scratch arrays.
+struct ScheduleInfo {
+  std::string_view name;
+  std::uint32_t number;  // from 1
+  // Whether it may be taken for a dispatch.
+  bool (*when)(std::span<const schema::Operand> operands, const std::byte* fields);
+  std::span<const StageInfo> stages;
+  std::uint32_t scratch_count;
+  // Bytes of each scratch array; null where there are none.
+  void (*scratch)(std::span<const schema::Operand> operands, const std::byte* fields,
+                  std::uint64_t out[]);
+};
+
 struct KernelInfo {
   std::uint32_t id;
   std::string_view name;
@@ -48,11 +72,15 @@ struct KernelInfo {
   // rule gives.
   const char* (*check)(std::span<const schema::Operand> operands, const std::byte* fields);
   void (*grid)(std::span<const schema::Operand> operands, const std::byte* fields,
-               std::uint64_t out[3]);
+               std::uint64_t out[]);
   std::span<const FieldInfo> fields;  // of the field block, in order
   // Floating-point operations of a dispatch.
   std::uint64_t (*flops)(std::span<const schema::Operand> operands, const std::byte* fields);
+  std::span<const ScheduleInfo> schedules;  // the best first
 };
+
+// Scratch arrays of a schedule.
+constexpr std::uint32_t kMaxScratchArrays = 4;
 
 // An instruction of elementwise programs; `args` and `result` are register types: 'f', 'i'
 // or 'l'.
@@ -69,6 +97,23 @@ std::span<const KernelInfo> all_kernels() noexcept;
 // Without LOAD, STORE, CONSTANT and CONSTANT_L, which are no formulas.
 std::span<const ScalarOpInfo> all_scalar_ops() noexcept;
 const ScalarOpInfo* find_scalar_op(std::uint32_t id) noexcept;
+
+// The schedule that GPUs take for a verified dispatch: the first that fits, or null for the
+// kernel's own launch.
+const ScheduleInfo* choose_schedule(const KernelInfo& kernel,
+                                    std::span<const schema::Operand> operands,
+                                    std::span<const std::byte> fields) noexcept;
+
+// Where a schedule's scratch arrays lie in one block of memory.
+struct ScratchLayout {
+  std::uint64_t offsets[kMaxScratchArrays];  // multiples of kScratchAlignment
+  std::uint64_t sizes[kMaxScratchArrays];
+  std::uint64_t bytes;  // of the block
+};
+constexpr std::uint64_t kScratchAlignment = 256;
+ScratchLayout scratch_layout(const ScheduleInfo& schedule,
+                             std::span<const schema::Operand> operands,
+                             std::span<const std::byte> fields) noexcept;
 
 // The parameter struct of a dispatch: operand shapes and strides in binding order, then the field
 // block.

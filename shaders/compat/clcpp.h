@@ -48,6 +48,19 @@ npu_f32 npu_log(npu_f32 v);
 npu_f32 npu_sqrt(npu_f32 v);
 npu_f32 npu_tanh(npu_f32 v);
 
+#define NPU_UNROLL
+struct NpuWide {
+  npu_u32 v[4];
+};
+template <class T>
+NpuWide npu_load_wide(DEVICE_PTR(const T) from, npu_u64 index);
+struct NpuQuad {
+  npu_f32 v[4];
+};
+NpuQuad npu_load_quad(THREADGROUP_PTR(npu_f32) from, npu_u32 index);
+void npu_store_quad(THREADGROUP_PTR(npu_f32) to, npu_u32 index, NpuQuad quad);
+npu_f32 npu_widen_f16_bits(npu_u32 bits);
+
 void npu_index_fault(npu_i64 index, npu_u32 limit);
 void npu_barrier();
 npu_f32 npu_simd_shuffle_xor(npu_f32 v, npu_u32 mask);

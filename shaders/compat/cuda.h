@@ -63,6 +63,35 @@ NPU_FUNC npu_f32 npu_log(npu_f32 v) { return logf(v); }
 NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return sqrtf(v); }
 NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return tanhf(v); }
 
+// A loop whose number of turns is known and small.
+#define NPU_UNROLL _Pragma("unroll")
+
+// 16 bytes from element `index` on, which lie at a multiple of 16. Buffers begin at multiples
+// of 16.
+struct NpuWide {
+  npu_u32 v[4];
+};
+template <class T>
+NPU_FUNC NpuWide npu_load_wide(DEVICE_PTR(const T) from, npu_u64 index) {
+  const uint4 wide = *reinterpret_cast<const uint4*>(from + index);
+  return {{wide.x, wide.y, wide.z, wide.w}};
+}
+// Four values of a threadgroup array; `index` is a multiple of 4.
+struct NpuQuad {
+  npu_f32 v[4];
+};
+NPU_FUNC NpuQuad npu_load_quad(THREADGROUP_PTR(npu_f32) from, npu_u32 index) {
+  const float4 quad = *reinterpret_cast<const float4*>(from + index);
+  return {{quad.x, quad.y, quad.z, quad.w}};
+}
+NPU_FUNC void npu_store_quad(THREADGROUP_PTR(npu_f32) to, npu_u32 index, NpuQuad quad) {
+  *reinterpret_cast<float4*>(to + index) = make_float4(quad.v[0], quad.v[1], quad.v[2], quad.v[3]);
+}
+// The float16 number with these low 16 bits.
+NPU_FUNC npu_f32 npu_widen_f16_bits(npu_u32 bits) {
+  return npu_widen(npu_f16{static_cast<unsigned short>(bits)});
+}
+
 // Called with an index from data that is out of range: an error on the host, passed over on a GPU.
 NPU_FUNC void npu_index_fault(npu_i64, npu_u32) {}
 

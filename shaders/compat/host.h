@@ -27,6 +27,34 @@ NPU_FUNC npu_f32 npu_log(npu_f32 v) { return std::log(v); }
 NPU_FUNC npu_f32 npu_sqrt(npu_f32 v) { return std::sqrt(v); }
 NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return std::tanh(v); }
 
+// A loop whose number of turns is known and small.
+#define NPU_UNROLL
+
+// 16 bytes from element `index` on, which lie at a multiple of 16 in an operand that may itself
+// begin at a multiple of 8.
+struct NpuWide {
+  npu_u32 v[4];
+};
+template <class T>
+NPU_FUNC NpuWide npu_load_wide(CheckedPtr<T> from, npu_u64 index) {
+  return checked_load<NpuWide>(from, index, 8);
+}
+// Four values of a threadgroup array; `index` is a multiple of 4.
+struct NpuQuad {
+  npu_f32 v[4];
+};
+NPU_FUNC NpuQuad npu_load_quad(CheckedPtr<npu_f32> from, npu_u32 index) {
+  return checked_load<NpuQuad>(from, index, 16);
+}
+NPU_FUNC void npu_store_quad(CheckedPtr<npu_f32> to, npu_u32 index, NpuQuad quad) {
+  checked_load<NpuQuad>(to, index, 16);
+  for (npu_u32 i = 0; i < 4; ++i) to[index + i] = quad.v[i];
+}
+// The float16 number with these low 16 bits.
+NPU_FUNC npu_f32 npu_widen_f16_bits(npu_u32 bits) {
+  return npu_widen(npu_f16{static_cast<std::uint16_t>(bits)});
+}
+
 // Called with an index from data that is out of range: an error on the host, passed over on a GPU.
 NPU_FUNC void npu_index_fault(npu_i64 index, npu_u32 limit) { index_fault(index, limit); }
 

@@ -24,8 +24,10 @@ reference::WorkerPool& workers() {
 
 std::string number(std::uint64_t value) { return std::to_string(value); }
 
-// Bytes of an operand's elements, as far as the kernel's declaration tells.
+// Bytes of an argument's elements, as far as the kernel's declaration tells.
 std::size_t element_bytes(const Declaration& kernel, std::size_t operand) {
+  const std::size_t operands = kernel.kernel->operands.size();
+  if (operand >= operands) return kernel.entry->scratch[operand - operands].item;
   const std::string_view dtype = kernel.kernel->operands[operand].dtype;
   if (dtype == "any") return 1;
   if (dtype == "T") return schema::dtype_size(static_cast<std::uint8_t>(kernel.entry->dtype));
@@ -270,13 +272,14 @@ void Encoder::dispatch(MTL::Size groups, MTL::Size threads) {
   for (std::size_t axis = 0; axis < 3; ++axis) {
     if (counts[axis] == 0) refuse("a grid without threads");
     if (counts[axis] > kMaxGrid / each[axis]) refuse("a grid beyond 2**32 threads");
-    if (each[axis] != kernel.kernel->threadgroup[axis]) {
+    if (each[axis] != kernel.threadgroup[axis]) {
       refuse("groups of another shape than its record's");
     }
   }
 
   reference::Launch launch;
-  const std::size_t operands = kernel.kernel->operands.size();
+  const std::size_t own = kernel.kernel->operands.size();
+  const std::size_t operands = own + kernel.entry->scratch.size();
   if (kernel.constant.size() != operands + 1) refuse("its text declares other arguments");
   std::vector<std::byte> inline_parameters;
   for (std::size_t k = 0; k < kernel.constant.size(); ++k) {
@@ -317,10 +320,11 @@ void Encoder::dispatch(MTL::Size groups, MTL::Size threads) {
       refuse("operand " + number(k) + " begins at byte " + number(argument.offset) +
              ", its elements have " + number(element));
     }
-    launch.operands[k] = {argument.buffer->data + argument.offset,
-                          -static_cast<std::int64_t>(argument.offset / element * element),
-                          argument.buffer->length / element * element, kernel.entry->name,
-                          kernel.kernel->operands[k].name.data()};
+    launch.operands[k] = {
+        argument.buffer->data + argument.offset,
+        -static_cast<std::int64_t>(argument.offset / element * element),
+        argument.buffer->length / element * element, kernel.entry->name,
+        k < own ? kernel.kernel->operands[k].name.data() : kernel.entry->scratch[k - own].name};
   }
   commands->use(pipeline);
   const reference::Size3 grid{static_cast<std::uint32_t>(groups.width),

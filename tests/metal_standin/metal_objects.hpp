@@ -45,6 +45,7 @@ struct Declaration {
   std::vector<bool> constant;  // per argument: in constant address space
   const reference::EntryPoint* entry = nullptr;
   const KernelInfo* kernel = nullptr;
+  const std::uint32_t* threadgroup = nullptr;  // threads of a group, as its record says
 };
 
 // Values of function constants by index.

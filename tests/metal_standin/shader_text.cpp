@@ -26,7 +26,12 @@ std::vector<Declaration> declarations(const std::string& text) {
     }
     if (declaration.entry == nullptr)
       fail("a shader declares an unknown kernel " + declaration.name);
-    declaration.kernel = find_kernel(declaration.entry->kernel);
+    const reference::EntryPoint& entry = *declaration.entry;
+    declaration.kernel = find_kernel(entry.kernel);
+    declaration.threadgroup =
+        entry.schedule == 0
+            ? declaration.kernel->threadgroup
+            : declaration.kernel->schedules[entry.schedule - 1].stages[entry.stage].threadgroup;
     found.push_back(std::move(declaration));
   }
   return found;

@@ -75,11 +75,13 @@ def run_kernel(
     *,
     reverse: bool = False,
     threads: int = 2,
+    schedule: str = "",
 ) -> None:
     """Run a kernel over arrays of any strides; absent operands may be left out.
 
-    Raises NativeError for what the device refuses or finds while it runs.
+    With ``schedule`` it runs as a GPU would, which must choose that one. Raises NativeError where
+    it does not, and for what the device refuses or finds while it runs.
     """
     views = (View * len(kernel.operands))(*(view_of(operands.get(o.name)) for o in kernel.operands))
     block = kernel.pack_fields(fields)
-    call("npu_test_run", kernel.id, views, block, int(reverse), threads)
+    call("npu_test_run", kernel.id, views, block, int(reverse), threads, schedule.encode())

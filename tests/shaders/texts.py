@@ -13,7 +13,9 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools"
 # File names of shaders/ with the entry points that each must define.
 ENTRIES: dict[str, tuple[str, ...]] = {}
 for _kernel in KERNELS.values():
-    ENTRIES[_kernel.shader] = (*ENTRIES.get(_kernel.shader, ()), *_kernel.variants)
+    for _entry in _kernel.entry_points:
+        _names = _entry.variants(_kernel.type_values)
+        ENTRIES[_entry.shader] = (*ENTRIES.get(_entry.shader, ()), *_names)
 
 
 @cache

@@ -39,17 +39,19 @@ def _defines() -> Iterator[tuple[str, list[tuple[str, int]]]]:
     yield (
         "Threads of one threadgroup.",
         [
-            (f"{k.name.upper()}_THREADGROUP_{axis}", size)
+            (f"{e.name.upper()}_THREADGROUP_{axis}", size)
             for k in KERNELS.values()
-            for axis, size in zip("XYZ", k.launch.threadgroup, strict=True)
+            for e in k.entry_points
+            for axis, size in zip("XYZ", e.launch.threadgroup, strict=True)
         ],
     )
     yield (
         "Elements of threadgroup arrays.",
         [
-            (f"{k.name.upper()}_{name.upper()}_ELEMENTS", count)
+            (f"{e.name.upper()}_{name.upper()}_ELEMENTS", count)
             for k in KERNELS.values()
-            for name, _, count in k.shared
+            for e in k.entry_points
+            for name, _, count in e.shared
         ],
     )
 

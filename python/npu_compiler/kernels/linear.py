@@ -2,12 +2,50 @@
 it: RMS norm, int8 weights, bias, activation, gate and residual.
 """
 
+from npu_compiler.dtypes import BY_SHORT
 from npu_compiler.kernels.activation import EPILOGUE_FIELDS, EPILOGUE_RULES
 from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
+from npu_compiler.kernels.schedule import Schedule, Stage
 
 # By the name that lowerings use.
 NORMS = {"none": 0, "rms": 1}
+
+# 16 bytes of x's and w's rows can be loaded at once.
+WIDE = (
+    "x.sk == 1",
+    "x.offset % 16 == 0",
+    "x.sm * x.item % 16 == 0",
+    "w.sk == 1",
+    "w.offset % 16 == 0",
+    "w.sn * w.item % 16 == 0",
+    "w.sp * w.item % 16 == 0",
+    "x.k * w.item % 16 == 0",
+    f"w.dtype == x.dtype or w.dtype == {BY_SHORT['i8'].id}",
+)
+# Rows of weights from which on they fill a GPU, one SIMD group for four of them.
+MANY_WEIGHTS = 8192
+
+
+def few_rows(name: str, rows: int) -> tuple[Schedule, ...]:
+    """Schedules for at most ``rows`` rows of x: four SIMD groups of a threadgroup with four rows of
+    weights each, or with four among them.
+    """
+    found = []
+    for split, suffix in ((1, ""), (4, "_split")):
+        launch = Launch(
+            (f"ceil_div(y.n, {16 // split} // w.p)", "1", "1"), (128, 1, 1), unit="threadgroups"
+        )
+        enough = f"y.n * w.p >= {MANY_WEIGHTS if split == 1 else 1}"
+        # Sums of each SIMD group: four rows of weights times the rows of x.
+        stage = Stage(launch, shared=(("partial", "f32", 16 * rows),))
+        found.append(
+            Schedule(
+                f"{name}{suffix}", "linear_few.metal", (f"x.m <= {rows}", enough, *WIDE), (stage,)
+            )
+        )
+    return tuple(found)
+
 
 LINEAR = Kernel(
     id=20,
@@ -55,5 +93,6 @@ LINEAR = Kernel(
         ("row_scale", "f32", 32),
     ),
     flops="2 * w.p * y.m * y.n * x.k",
+    schedules=(*few_rows("row", 1), *few_rows("rows4", 4), *few_rows("rows8", 8)),
     constants={f"LINEAR_NORM_{name.upper()}": value for name, value in NORMS.items()},
 )

@@ -1,8 +1,8 @@
 """The kernel record: everything that is known of one NPU instruction, declared once.
 
 From a record come the parameter struct (C++ and Metal), the entry points of the three compilers,
-the program verifier's checks, the launch grid, and the flop count. See ``generate.py`` and
-docs/concepts.md.
+the program verifier's checks, the launch grid, and the flop count. A record may add schedules
+(schedule.py): other ways to run the instruction, chosen by a GPU device when a program is loaded.
 """
 
 from __future__ import annotations
@@ -15,11 +15,25 @@ from typing import Literal
 
 from npu_compiler.dtypes import BY_SHORT
 from npu_compiler.kernels.expr import evaluate, names
+from npu_compiler.kernels.schedule import (
+    EntryPoint,
+    OperandView,
+    Schedule,
+    SharedArray,
+    view_names,
+)
+from npu_compiler.kernels.schedule import (
+    Launch as Launch,
+)
 
 Access = Literal["read", "write"]
 FieldType = Literal["u32", "i32", "f32"]
 _PACK = {"u32": "I", "i32": "i", "f32": "f"}
 MAX_OPERANDS = 16
+MAX_SCRATCH = 4
+MAX_SHARED = 4
+# Threadgroup memory of every Apple GPU.
+MAX_SHARED_BYTES = 32 * 1024
 # Metal's setBytes limit: parameters of one dispatch must fit.
 MAX_PARAM_BYTES = 4096
 
@@ -60,15 +74,6 @@ class Field:
 
 
 @dataclass(frozen=True)
-class Launch:
-    """How many threads (or threadgroups) a dispatch starts, as shape expressions in x, y, z."""
-
-    size: tuple[str, str, str]
-    threadgroup: tuple[int, int, int]
-    unit: Literal["threads", "threadgroups"] = "threads"
-
-
-@dataclass(frozen=True)
 class Kernel:
     """One NPU instruction. ``id`` is part of the .npubin format: never reuse or renumber.
 
@@ -88,13 +93,15 @@ class Kernel:
     types: Mapping[str, tuple[str, ...]]
     requires: tuple[str, ...] = ()
     inplace: tuple[tuple[str, str], ...] = ()
-    shared: tuple[tuple[str, str, int], ...] = ()
+    shared: tuple[SharedArray, ...] = ()
     flops: str = "0"
     # Values of fields that native code refers to by name: ``REDUCE_SUM`` becomes NPU_REDUCE_SUM.
     constants: Mapping[str, int] = field(default_factory=dict)
     # For operands of which a dispatch touches only a part (a table of which rows are picked): the
     # operand with as many elements as are touched.
     touches: Mapping[str, str] = field(default_factory=dict)
+    # Other ways to run it on a GPU, the best first: the first whose condition holds is taken.
+    schedules: tuple[Schedule, ...] = ()
 
     @property
     def struct_name(self) -> str:
@@ -106,10 +113,18 @@ class Kernel:
         """Entry point names, one per value of the type variable: ``conv2d_f16``; just the name
         without one.
         """
-        if not self.types:
-            return (self.name,)
-        (values,) = self.types.values()
-        return tuple(f"{self.name}_{v}" for v in values)
+        return self.entry_points[0].variants(self.type_values)
+
+    @property
+    def type_values(self) -> tuple[str, ...]:
+        """Short dtypes that the type variable may stand for; empty without one."""
+        return next(iter(self.types.values()), ())
+
+    @cached_property
+    def entry_points(self) -> tuple[EntryPoint, ...]:
+        """The kernel's own launch, then each stage of its schedules."""
+        own = EntryPoint(self.name, self.shader, self.launch, self.shared)
+        return (own, *(e for k, s in enumerate(self.schedules, 1) for e in s.entries(self.name, k)))
 
     def operand(self, name: str) -> Operand:
         """The operand called ``name``; KeyError if there is none."""
@@ -206,6 +221,20 @@ class Kernel:
         x, y, z = (evaluate(e, env) for e in self.launch.size)
         return x, y, z
 
+    def choose(
+        self,
+        operands: Mapping[str, OperandView | None],
+        fields: Mapping[str, int | float | Sequence[int | float]],
+    ) -> Schedule | None:
+        """The schedule that GPU devices take for a dispatch; None: the kernel's own launch."""
+        shapes = {n: None if v is None else v.shape for n, v in operands.items()}
+        env = self.environment(shapes, fields)
+        for o in self.operands:
+            view = operands.get(o.name)
+            if view is not None:
+                env.update(view_names(o.name, o.axes, view))
+        return next((s for s in self.schedules if s.fits(env, operands)), None)
+
     def flop_count(self, env: Mapping[str, int]) -> int:
         """Floating-point operations of a dispatch (a multiply-add counts two)."""
         return evaluate(self.flops, env)
@@ -219,3 +248,8 @@ class Kernel:
                     raise KernelRuleError(f"{self.name}: unknown dtype {v}")
         if len(self.types) > 1:
             raise KernelRuleError(f"{self.name}: more than one type variable")
+        for e in self.entry_points:
+            if len(self.operands) + len(e.scratch) > MAX_OPERANDS or len(e.scratch) > MAX_SCRATCH:
+                raise KernelRuleError(f"{e.name}: too many operands and scratch arrays")
+            if len(e.shared) > MAX_SHARED or e.shared_bytes > MAX_SHARED_BYTES:
+                raise KernelRuleError(f"{e.name}: too many threadgroup arrays, or too large ones")

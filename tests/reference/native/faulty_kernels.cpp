@@ -106,7 +106,7 @@ NPU_TEST_API int npu_test_faulty(const char* name, float* y, std::uint32_t group
   return guarded(message, [&] {
     for (const Case& c : kCases) {
       if (std::strcmp(c.name, name) != 0) continue;
-      const EntryPoint entry{0, 0, c.name, c.shared, c.run};
+      const EntryPoint entry{0, 0, 0, 0, c.name, c.shared, {}, c.run};
       Launch launch;
       launch.operands[0] = {reinterpret_cast<std::byte*>(y), 0,
                             std::uint64_t{groups} * kThreads * sizeof(float), c.name, "y"};

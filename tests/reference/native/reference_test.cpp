@@ -23,6 +23,8 @@ schema::Operand operand_of(const View& view, bool write) {
   operand.access =
       static_cast<std::uint8_t>(write ? schema::Access::kWrite : schema::Access::kRead);
   if (view.data == nullptr) return operand;
+  // As if its buffer began at the last multiple of 256.
+  operand.offset = reinterpret_cast<std::uintptr_t>(view.data) % 256;
   operand.dtype = static_cast<std::uint8_t>(view.dtype);
   operand.rank = static_cast<std::uint8_t>(view.rank);
   std::copy_n(view.shape, 8, operand.shape);
@@ -30,9 +32,10 @@ schema::Operand operand_of(const View& view, bool write) {
   return operand;
 }
 
-// Without the record's rules, so that tests can break them.
+// Without the record's rules, so that tests can break them. `schedule` is the name of the one that
+// a GPU must choose, which is then run; empty runs the kernel's own launch.
 void run_kernel(std::uint32_t id, const View* views, const std::byte* fields, bool reverse,
-                std::uint32_t threads) {
+                std::uint32_t threads, std::string_view schedule) {
   const KernelInfo* kernel = find_kernel(id);
   if (kernel == nullptr)
     throw Error(ErrorCode::kInvalidArgument, "no kernel " + std::to_string(id));
@@ -49,9 +52,21 @@ void run_kernel(std::uint32_t id, const View* views, const std::byte* fields, bo
   std::uint32_t grid[3];
   for (int axis = 0; axis < 3; ++axis) grid[axis] = static_cast<std::uint32_t>(wide_grid[axis]);
 
-  ReferenceDevice device(ReferenceOptions{order_of(reverse), threads});
+  const ScheduleInfo* const chosen =
+      choose_schedule(*kernel, operands, {fields, kernel->field_bytes});
+  const std::string_view found = chosen == nullptr ? "" : chosen->name;
+  if (!schedule.empty() && found != schedule) {
+    throw Error(ErrorCode::kInvalidArgument, "schedule '" + std::string(schedule) +
+                                                 "' is expected, chosen is '" + std::string(found) +
+                                                 "'");
+  }
+  ReferenceDevice device(ReferenceOptions{order_of(reverse), threads, !schedule.empty()});
   const DispatchInfo dispatch{0, "test", *kernel, operands, params, grid, kernel->threadgroup, 0};
-  device.prepare(dispatch)->run(data, nullptr, nullptr);
+  const auto ready = device.prepare(dispatch);
+  std::vector<std::byte> scratch(ready->scratch_bytes() + kScratchAlignment);
+  const auto skip =
+      kScratchAlignment - reinterpret_cast<std::uintptr_t>(scratch.data()) % kScratchAlignment;
+  ready->run(data, nullptr, scratch.data() + skip);
 }
 
 template <class Function>
@@ -62,9 +77,10 @@ void map(const float* in, float* out, std::size_t count, Function&& function) {
 }  // namespace
 
 NPU_TEST_API int npu_test_run(std::uint32_t kernel, const View* views, const std::byte* fields,
-                              std::uint32_t reverse, std::uint32_t threads,
+                              std::uint32_t reverse, std::uint32_t threads, const char* schedule,
                               const Message* message) {
-  return guarded(message, [&] { run_kernel(kernel, views, fields, reverse != 0, threads); });
+  return guarded(message,
+                 [&] { run_kernel(kernel, views, fields, reverse != 0, threads, schedule); });
 }
 
 NPU_TEST_API void npu_test_erf(const float* in, float* out, std::size_t count) {

@@ -1,0 +1,202 @@
+// Linear layers of few rows, schedules of kernel linear: all that counts is how fast the weights
+// come. A SIMD group takes four rows of weights at a time (two of each part where there are two),
+// 16 bytes of a row in each lane, and multiplies them by all rows of x; the next 16 bytes are on
+// their way meanwhile.
+//
+// SPLIT SIMD groups share four rows of weights, each taking every SPLIT-th piece of the common
+// axis: small layers need that to fill a GPU.
+#include "common.h"
+#include "group_reduce.h"
+#include "linear.h"
+#include "wide.h"
+
+#define NPU_FEW_ROWS 4
+#define NPU_FEW_SIMD_GROUPS 4
+
+struct NpuFewWeights {
+  NpuWide row[NPU_FEW_ROWS];
+};
+
+// Where a SIMD group's four rows of weights begin, in elements.
+struct NpuFewPlace {
+  npu_u64 row[NPU_FEW_ROWS];
+};
+
+template <class W>
+NPU_FUNC NpuFewWeights npu_few_weights(DEVICE_PTR(const npu_u8) w, NpuFewPlace place, npu_u32 k,
+                                       npu_u32 end) {
+  NpuFewWeights weights;
+  NPU_UNROLL
+  for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
+    weights.row[r] = npu_wide_zero();
+    if (k < end) weights.row[r] = npu_load_wide(DEVICE_CAST(const W, w), place.row[r] + k);
+  }
+  return weights;
+}
+
+template <npu_u32 M>
+struct NpuFewSums {
+  npu_f32 v[M][NPU_FEW_ROWS];
+};
+
+// sums += x[:, k...] * weights, as many elements as 16 bytes of weights hold.
+template <class T, class W, npu_u32 M>
+NPU_FUNC void npu_few_multiply(THREAD_REF(NpuFewSums<M>) sums, NpuFewWeights weights,
+                               DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
+                               CONSTANT_REF(LinearParams) p, npu_u32 k,
+                               THREAD_REF(const NpuFewSums<M>) row_scale) {
+  const npu_u32 loads = sizeof(T) / sizeof(W);
+  const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
+  NPU_UNROLL
+  for (npu_u32 load = 0; load < loads; ++load) {
+    const npu_u32 at = k + load * count;
+    NPU_UNROLL
+    for (npu_u32 m = 0; m < M; ++m) {
+      if (m >= p.x_m) continue;
+      const NpuWide wide = npu_load_wide(x, m * npu_u64(p.x_sm) + at);
+      NPU_UNROLL
+      for (npu_u32 j = 0; j < count; ++j) {
+        npu_f32 v = npu_element(wide, j, T());
+        if (p.norm == NPU_LINEAR_NORM_RMS) {
+          v = npu_linear_normed<T>(v, row_scale.v[m][0], scale, p, at + j);
+        }
+        NPU_UNROLL
+        for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
+          sums.v[m][r] += v * npu_element(weights.row[r], load * count + j, W());
+        }
+      }
+    }
+  }
+}
+
+// Row scales of x in row_scale.v[m][0]; all threads of the threadgroup take part.
+template <class T, npu_u32 M>
+NPU_FUNC void npu_few_row_scales(THREAD_REF(NpuFewSums<M>) row_scale, DEVICE_PTR(const T) x,
+                                 CONSTANT_REF(LinearParams) p, THREADGROUP_PTR(npu_f32) partial,
+                                 NpuThread self) {
+  const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
+  NPU_UNROLL
+  for (npu_u32 m = 0; m < M; ++m) {
+    npu_f32 squares = 0.0f;
+    if (m < p.x_m && p.norm == NPU_LINEAR_NORM_RMS) {
+      for (npu_u32 k = self.index * count; k < p.x_k;
+           k += NPU_FEW_SIMD_GROUPS * NPU_SIMD_WIDTH * count) {
+        const NpuWide wide = npu_load_wide(x, m * npu_u64(p.x_sm) + k);
+        NPU_UNROLL
+        for (npu_u32 j = 0; j < count; ++j) {
+          const npu_f32 v = npu_element(wide, j, T());
+          squares += v * v;
+        }
+      }
+    }
+    squares = npu_simd_reduce(NPU_REDUCE_SUM, squares);
+    if (self.lane == 0) partial[m * NPU_FEW_SIMD_GROUPS + self.simd] = squares;
+  }
+  npu_barrier();
+  NPU_UNROLL
+  for (npu_u32 m = 0; m < M; ++m) {
+    npu_f32 squares = 0.0f;
+    for (npu_u32 s = 0; s < NPU_FEW_SIMD_GROUPS; ++s) {
+      squares += partial[m * NPU_FEW_SIMD_GROUPS + s];
+    }
+    row_scale.v[m][0] = npu_linear_row_scale(squares, p);
+  }
+  npu_barrier();
+}
+
+template <class T, class W, npu_u32 M, npu_u32 SPLIT>
+NPU_FUNC void npu_few_sums(THREAD_REF(NpuFewSums<M>) sums, DEVICE_PTR(const T) x,
+                           DEVICE_PTR(const npu_f32) scale, DEVICE_PTR(const npu_u8) w,
+                           CONSTANT_REF(LinearParams) p, NpuFewPlace place,
+                           THREADGROUP_PTR(npu_f32) partial, NpuThread self) {
+  const npu_u32 count = NPU_WIDE_BYTES / sizeof(W);
+  const npu_u32 step = SPLIT * NPU_SIMD_WIDTH * count;
+  npu_u32 k = self.index % (SPLIT * NPU_SIMD_WIDTH) * count;
+  // The first weights come while the norm is computed.
+  NpuFewWeights weights = npu_few_weights<W>(w, place, k, p.x_k);
+  NpuFewSums<M> row_scale;
+  npu_few_row_scales<T, M>(row_scale, x, p, partial, self);
+  for (; k < p.x_k; k += step) {
+    const NpuFewWeights next = npu_few_weights<W>(w, place, k + step, p.x_k);
+    npu_few_multiply<T, W, M>(sums, weights, x, scale, p, k, row_scale);
+    weights = next;
+  }
+}
+
+template <class T, npu_u32 M, npu_u32 SPLIT>
+NPU_FUNC void npu_linear_few(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
+                             DEVICE_PTR(const npu_u8) w, DEVICE_PTR(const npu_f32) w_scale,
+                             DEVICE_PTR(const npu_f32) bias, DEVICE_PTR(const T) residual,
+                             DEVICE_PTR(T) y, CONSTANT_REF(LinearParams) p,
+                             THREADGROUP_PTR(npu_f32) partial, NpuThread self) {
+  // Columns of y that four rows of weights give.
+  const npu_u32 columns = NPU_FEW_ROWS / p.w_p;
+  const npu_u32 teams = NPU_FEW_SIMD_GROUPS / SPLIT;
+  const npu_u32 first = (self.group_x * teams + self.simd / SPLIT) * columns;
+  NpuFewPlace place;
+  NPU_UNROLL
+  for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
+    // Behind the last row the last one is read again.
+    const npu_u32 n = first + r % columns < p.y_n ? first + r % columns : p.y_n - 1;
+    place.row[r] = r / columns * npu_u64(p.w_sp) + n * npu_u64(p.w_sn);
+  }
+
+  NpuFewSums<M> sums;
+  NPU_UNROLL
+  for (npu_u32 m = 0; m < M; ++m) {
+    NPU_UNROLL
+    for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) sums.v[m][r] = 0.0f;
+  }
+  if (p.w_dtype == NPU_DTYPE_I8) {
+    npu_few_sums<T, npu_i8, M, SPLIT>(sums, x, scale, w, p, place, partial, self);
+  } else {
+    npu_few_sums<T, T, M, SPLIT>(sums, x, scale, w, p, place, partial, self);
+  }
+
+  NPU_UNROLL
+  for (npu_u32 m = 0; m < M; ++m) {
+    NPU_UNROLL
+    for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
+      const npu_f32 sum = npu_simd_reduce(NPU_REDUCE_SUM, sums.v[m][r]);
+      if (self.lane == 0) partial[(self.simd * M + m) * NPU_FEW_ROWS + r] = sum;
+    }
+  }
+  npu_barrier();
+  // A thread per element of y.
+  const npu_u32 team = self.index / (M * columns);
+  const npu_u32 m = self.index / columns % M;
+  const npu_u32 column = self.index % columns;
+  const npu_u32 n = (self.group_x * teams + team) * columns + column;
+  if (team >= teams || m >= p.y_m || n >= p.y_n) return;
+  npu_f32 value = 0.0f;
+  npu_f32 gate = 0.0f;
+  for (npu_u32 part = 0; part < p.w_p; ++part) {
+    npu_f32 sum = 0.0f;
+    for (npu_u32 s = 0; s < SPLIT; ++s) {
+      const npu_u32 simd = team * SPLIT + s;
+      sum += partial[(simd * M + m) * NPU_FEW_ROWS + part * columns + column];
+    }
+    gate = value;
+    value = npu_linear_scaled(sum, w_scale, bias, p, part, n);
+  }
+  npu_linear_store<T>(value, gate, residual, y, p, m, n);
+}
+
+// The schedules: how many rows of x at most, and by how many SIMD groups a row of weights is
+// shared.
+#define NPU_LINEAR_FEW(name, rows, split)                                                      \
+  template <class T>                                                                           \
+  NPU_FUNC void name(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,                   \
+                     DEVICE_PTR(const npu_u8) w, DEVICE_PTR(const npu_f32) w_scale,            \
+                     DEVICE_PTR(const npu_f32) bias, DEVICE_PTR(const T) residual,             \
+                     DEVICE_PTR(T) y, CONSTANT_REF(LinearParams) p,                            \
+                     THREADGROUP_PTR(npu_f32) partial, NpuThread self) {                       \
+    npu_linear_few<T, rows, split>(x, scale, w, w_scale, bias, residual, y, p, partial, self); \
+  }
+NPU_LINEAR_FEW(npu_linear_row, 1, 1)
+NPU_LINEAR_FEW(npu_linear_row_split, 1, 4)
+NPU_LINEAR_FEW(npu_linear_rows4, 4, 1)
+NPU_LINEAR_FEW(npu_linear_rows4_split, 4, 4)
+NPU_LINEAR_FEW(npu_linear_rows8, 8, 1)
+NPU_LINEAR_FEW(npu_linear_rows8_split, 8, 4)
+#undef NPU_LINEAR_FEW
