@@ -179,8 +179,8 @@ MUTATIONS = (
     Mutation(
         "bounds: threads beyond 2**32",
         "entry_plan.cpp",
-        "groups[axis] * threads > std::numeric_limits<std::uint32_t>::max()",
-        "groups[axis] * threads > std::numeric_limits<std::uint64_t>::max()",
+        "groups[axis] > std::numeric_limits<std::uint32_t>::max() / threads",
+        "groups[axis] > std::numeric_limits<std::uint64_t>::max() / threads",
     ),
     Mutation(
         "retains: the owner of wrapped memory",
