@@ -75,7 +75,7 @@ MUTATIONS = (
         "failures: a run's status",
         "submission.cpp",
         "if (!completed(commands)) throw_failed_run(commands, queue, program, plan, arguments);",
-        "static_cast<void>(program);",
+        "if (false) throw_failed_run(commands, queue, program, plan, arguments);",
     ),
     Mutation(
         "encoders: ended before a product",
@@ -99,7 +99,7 @@ MUTATIONS = (
         "entry_plan.cpp",
         "bytes_.resize((end + kParameterAlignment - 1) / kParameterAlignment * "
         "kParameterAlignment);",
-        "bytes_.resize(end);",
+        "bytes_.resize(end + 0 * kParameterAlignment);",
     ),
     Mutation(
         "arguments: views of nothing",
@@ -147,7 +147,7 @@ MUTATIONS = (
         "bounds: buffers of no bytes",
         "metal_buffer.cpp",
         "std::max<NS::UInteger>(bytes, kSmallestBuffer)",
-        "NS::UInteger{bytes}",
+        "std::max<NS::UInteger>(bytes, kSmallestBuffer * 0)",
     ),
     Mutation(
         "bounds: whole pages",
@@ -187,8 +187,8 @@ MUTATIONS = (
         "metal_buffer.cpp",
         "return std::make_shared<MetalBuffer>(std::move(pages), skip, memory.size(),\n"
         "                                             std::move(owner), writable);",
-        "return std::make_shared<MetalBuffer>(std::move(pages), skip, memory.size(), nullptr,"
-        " writable);",
+        "return std::make_shared<MetalBuffer>(std::move(pages), skip, memory.size(),\n"
+        "(static_cast<void>(owner), nullptr), writable);",
     ),
     Mutation(
         "retains: a prepared run's inputs",
@@ -216,7 +216,8 @@ MUTATIONS = (
     Mutation(
         "MPS: rows that arrays would pad",
         "mps_ndarray.cpp",
-        " &&\n         operand.shape[2] * kItem % kRowAlignment == 0",
+        "kItem % kRowAlignment == 0",
+        "kItem % kRowAlignment != 1",
     ),
     Mutation(
         "MPS: products with a bias",
