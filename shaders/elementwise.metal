@@ -10,18 +10,7 @@ NPU_FUNC void npu_elementwise(DEVICE_PTR(const npu_u8) in0, DEVICE_PTR(const npu
                               DEVICE_PTR(npu_u8) out0, DEVICE_PTR(npu_u8) out1,
                               DEVICE_PTR(npu_u8) out2, DEVICE_PTR(npu_u8) out3,
                               CONSTANT_REF(ElementwiseParams) p, NpuThread self) {
-  npu_u32 rest = self.x;
-  const npu_u32 d5 = rest % p.out0_d5;
-  rest /= p.out0_d5;
-  const npu_u32 d4 = rest % p.out0_d4;
-  rest /= p.out0_d4;
-  const npu_u32 d3 = rest % p.out0_d3;
-  rest /= p.out0_d3;
-  const npu_u32 d2 = rest % p.out0_d2;
-  rest /= p.out0_d2;
-  const npu_u32 d1 = rest % p.out0_d1;
-  const npu_u32 d0 = rest / p.out0_d1;
-  if (d0 >= p.out0_d0) return;
+  NPU_PLACE(1)
 
   npu_u64 r[NPU_MAX_REGISTERS];
   for (npu_u32 i = 0; i < NPU_MAX_REGISTERS; ++i) r[i] = 0;

@@ -70,6 +70,21 @@ NPU_FUNC void npu_store(DEVICE_PTR(npu_u8) to, npu_u32 dtype, npu_u64 index, npu
   }
 }
 
+// This thread's place in an elementwise kernel's iteration space, the first of `lanes` neighbours
+// along d5, whose extent is a multiple of it. Threads behind the last return.
+#define NPU_PLACE(lanes)                                     \
+  npu_u32 rest = self.x;                                     \
+  const npu_u32 d5 = rest % (p.out0_d5 / (lanes)) * (lanes); \
+  rest /= p.out0_d5 / (lanes);                               \
+  const npu_u32 d4 = rest % p.out0_d4;                       \
+  rest /= p.out0_d4;                                         \
+  const npu_u32 d3 = rest % p.out0_d3;                       \
+  rest /= p.out0_d3;                                         \
+  const npu_u32 d2 = rest % p.out0_d2;                       \
+  rest /= p.out0_d2;                                         \
+  const npu_u32 d1 = rest % p.out0_d1;                       \
+  const npu_u32 d0 = rest / p.out0_d1;                       \
+  if (d0 >= p.out0_d0) return;
 // The offset of this thread's element in operand `o`; d0 to d5 are its place in the iteration
 // space.
 #define NPU_OFFSET(o)                                                            \

@@ -110,8 +110,21 @@ def shader_text(shader: str, compiler: str) -> str:
     return head + prelude(compiler) + shader_body(shader, compiler)
 
 
+def elementwise_parts(compiler: str) -> tuple[str, str]:
+    """What generated kernels of elementwise programs need behind ``prelude(compiler)``: the text
+    that goes before all of them, and the entry point of one, with ``@`` for its name.
+
+    Raises KeyError for an unknown compiler.
+    """
+    _, entry = COMPILERS[compiler]
+    (variant,) = variants(KERNELS["elementwise"])
+    text = re.sub(r"(?<= )(npu_)?elementwise\(", r"\1@(", entry(variant))
+    return "\n".join([*_inline("elementwise_program.h", set()), ""]), text
+
+
 def metal_sources() -> str:
     """C++ that defines cpp/metal/shader_sources.hpp."""
+    head, entry = elementwise_parts("metal")
     bodies = [
         f'    {{"{shader}", R"npu_metal({shader_body(shader, "metal")})npu_metal"}},'
         for shader in _by_shader()
@@ -131,8 +144,13 @@ def metal_sources() -> str:
             *bodies,
             "};",
             "",
+            f'const std::string_view kElementwiseHead = R"npu_metal({head})npu_metal";',
+            f'const std::string_view kElementwiseEntry = R"npu_metal({entry})npu_metal";',
+            "",
             "}  // namespace",
             "",
+            "std::string_view elementwise_head() noexcept { return kElementwiseHead; }",
+            "std::string_view elementwise_entry() noexcept { return kElementwiseEntry; }",
             "std::string_view shader_prelude() noexcept { return kPrelude; }",
             "std::span<const ShaderSource> shader_sources() noexcept { return kSources; }",
             "",

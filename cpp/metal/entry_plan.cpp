@@ -64,19 +64,19 @@ std::uint64_t ParameterBlock::add(std::span<const std::byte> parameters) {
 }
 
 EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
-                     Pipelines& pipelines, std::span<const std::uint32_t> io_index,
-                     ParameterBlock& parameters)
+                     Pipelines& pipelines, const ElementwiseKernels& elementwise,
+                     std::span<const std::uint32_t> io_index, ParameterBlock& parameters)
     : program_(program), record_(record), io_index_(io_index), arena_bytes_(record.arena_size) {
   steps_.reserve(record.dispatch_count);
   for (std::uint32_t k = 0; k < record.dispatch_count; ++k) {
     const std::uint32_t index = record.dispatch_first + k;
-    add_dispatch(program.dispatches()[index], index, device, pipelines, parameters);
+    add_dispatch(program.dispatches()[index], index, device, pipelines, elementwise, parameters);
   }
 }
 
 void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index,
                              MTL::Device& device, Pipelines& pipelines,
-                             ParameterBlock& parameters) {
+                             const ElementwiseKernels& elementwise, ParameterBlock& parameters) {
   const KernelInfo& kernel = *find_kernel(dispatch.kernel);
   const auto operands = program_.operands_of(dispatch);
   const auto fields = program_.fields_of(dispatch);
@@ -109,12 +109,18 @@ void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t ind
                                    [](std::uint32_t size) { return size == 0; });
   if (!nothing) resolved.product = MpsProduct::make(device, kernel, operands, resolved.values);
   if (schedule == nullptr || resolved.product != nullptr) {
-    const StageInfo own{kernel.name,
-                        kernel.shader,
-                        kernel.unit_threads,
-                        {kernel.threadgroup[0], kernel.threadgroup[1], kernel.threadgroup[2]},
-                        kernel.grid};
-    add_step(resolved, own, {dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]}, pipelines);
+    StageInfo own{kernel.name,
+                  kernel.shader,
+                  kernel.unit_threads,
+                  {kernel.threadgroup[0], kernel.threadgroup[1], kernel.threadgroup[2]},
+                  kernel.grid};
+    std::uint64_t grid[] = {dispatch.grid[0], dispatch.grid[1], dispatch.grid[2]};
+    if (const ElementwiseKernels::Kernel* const generated = elementwise.find(index)) {
+      own.name = generated->function;
+      own.shader = generated->shader;
+      grid[0] /= generated->lanes;
+    }
+    add_step(resolved, own, grid, pipelines);
     return;
   }
   for (const StageInfo& stage : schedule->stages) {

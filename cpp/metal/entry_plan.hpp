@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "metal/barriers.hpp"
+#include "metal/elementwise_kernels.hpp"
 #include "metal/metal_cpp.hpp"
 #include "metal/mps_product.hpp"
 #include "metal/pipelines.hpp"
@@ -68,8 +69,8 @@ class EntryPlan {
   // `io_index` says for each buffer of the program which input or output it is. Throws
   // kInvalidProgram where the GPU cannot hold a grid.
   EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
-            Pipelines& pipelines, std::span<const std::uint32_t> io_index,
-            ParameterBlock& parameters);
+            Pipelines& pipelines, const ElementwiseKernels& elementwise,
+            std::span<const std::uint32_t> io_index, ParameterBlock& parameters);
 
   // What resolve() needs to be built, by step; null where a step needs none.
   std::span<Pipeline* const> pipelines() const { return pipelines_; }
@@ -94,7 +95,8 @@ class EntryPlan {
   struct Resolved;
 
   void add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
-                    Pipelines& pipelines, ParameterBlock& parameters);
+                    Pipelines& pipelines, const ElementwiseKernels& elementwise,
+                    ParameterBlock& parameters);
   void add_step(const Resolved& resolved, const StageInfo& stage, const std::uint64_t (&grid)[3],
                 Pipelines& pipelines);
   void add_argument(const schema::Operand& operand);

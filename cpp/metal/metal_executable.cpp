@@ -67,11 +67,12 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
     }
   };
   ParameterBlock parameters;
+  const ElementwiseKernels elementwise(*program_, pipelines);
   for (const schema::EntryPoint& record : program_->entry_points()) {
     number_ios(program_->inputs_of(record));
     number_ios(program_->outputs_of(record));
     entries_.push_back(std::make_unique<Entry>(
-        EntryPlan(*program_, record, device, pipelines, io_index_, parameters)));
+        EntryPlan(*program_, record, device, pipelines, elementwise, io_index_, parameters)));
     arena_bytes_ = std::max<std::size_t>(arena_bytes_, entries_.back()->plan.arena_bytes());
   }
   std::vector<Pipeline*> wanted;

@@ -22,31 +22,6 @@ template <class... Reason>
   throw Error(ErrorCode::kDevice, text("Metal: kernel ", key.function, " ", reason...));
 }
 
-// Without the prelude.
-std::string_view source_of(const PipelineKey& key) {
-  const auto sources = shader_sources();
-  const auto source = std::find_if(sources.begin(), sources.end(),
-                                   [&](const ShaderSource& s) { return s.shader == key.shader; });
-  if (source != sources.end()) return source->text;
-  throw Error(ErrorCode::kInternal, text("Metal: shader ", key.shader, " of kernel ", key.function,
-                                         " is not in this build; rebuild npu_sim"));
-}
-
-NS::SharedPtr<MTL::Library> make_library(MTL::Device& device, const PipelineKey& key) {
-  const auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
-  // NaN, infinities and signed zeros as IEEE 754 says.
-  options->setFastMathEnabled(false);
-  options->setLanguageVersion(MTL::LanguageVersion3_0);
-  NS::Error* error = nullptr;
-  auto library = NS::TransferPtr(
-      device.newLibrary(ns_string(text(shader_prelude(), source_of(key))), options.get(), &error));
-  if (!library) {
-    throw Error(ErrorCode::kDevice, text("Metal: shader ", key.shader, " of kernel ", key.function,
-                                         " does not compile on this system: ", message_of(error)));
-  }
-  return library;
-}
-
 // Words of the parameter struct that come before its arrays.
 std::size_t fixed_words(const KernelInfo& kernel) {
   std::size_t end = kernel.field_offset;
@@ -69,6 +44,18 @@ PipelineKey pipeline_key(const KernelInfo& kernel, const StageInfo& stage, std::
   }
   std::memcpy(key.words.data(), parameters.data(), key.words.size() * sizeof(std::uint32_t));
   return key;
+}
+
+std::string Pipelines::add_source(std::string source) {
+  const std::lock_guard lock(mutex_);
+  const auto [known, added] = added_.try_emplace(std::move(source));
+  if (added) {
+    // In the order in which they came, whatever their number: names of archives follow it.
+    std::string number = std::to_string(added_.size());
+    known->second = text("generated ", std::string(10 - number.size(), '0'), number);
+    added_texts_.emplace(known->second, known->first);
+  }
+  return known->second;
 }
 
 Pipeline& Pipelines::want(const PipelineKey& key) {
@@ -137,6 +124,35 @@ std::string Pipelines::name_of(std::span<Pipeline* const> pipelines) const {
   return name.hex();
 }
 
+// Without the prelude.
+std::string_view Pipelines::source_of(const PipelineKey& key) const {
+  const auto sources = shader_sources();
+  const auto source = std::find_if(sources.begin(), sources.end(),
+                                   [&](const ShaderSource& s) { return s.shader == key.shader; });
+  if (source != sources.end()) return source->text;
+  const std::lock_guard lock(mutex_);
+  if (const auto added = added_texts_.find(key.shader); added != added_texts_.end()) {
+    return added->second;
+  }
+  throw Error(ErrorCode::kInternal, text("Metal: shader ", key.shader, " of kernel ", key.function,
+                                         " is not in this build; rebuild npu_sim"));
+}
+
+NS::SharedPtr<MTL::Library> Pipelines::make_library(const PipelineKey& key) const {
+  const auto options = NS::TransferPtr(MTL::CompileOptions::alloc()->init());
+  // NaN, infinities and signed zeros as IEEE 754 says.
+  options->setFastMathEnabled(false);
+  options->setLanguageVersion(MTL::LanguageVersion3_0);
+  NS::Error* error = nullptr;
+  auto library = NS::TransferPtr(
+      device_.newLibrary(ns_string(text(shader_prelude(), source_of(key))), options.get(), &error));
+  if (!library) {
+    throw Error(ErrorCode::kDevice, text("Metal: shader ", key.shader, " of kernel ", key.function,
+                                         " does not compile on this system: ", message_of(error)));
+  }
+  return library;
+}
+
 void Pipelines::make_libraries(std::span<Pipeline* const> missing) {
   // The first pipeline of each shader that has no library: sorted, they follow each other.
   std::vector<const PipelineKey*> wanted;
@@ -146,7 +162,7 @@ void Pipelines::make_libraries(std::span<Pipeline* const> missing) {
     if (wanted.empty() || wanted.back()->shader != key.shader) wanted.push_back(&key);
   }
   std::vector<NS::SharedPtr<MTL::Library>> made(wanted.size());
-  parallel(wanted.size(), [&](std::size_t k) { made[k] = make_library(device_, *wanted[k]); });
+  parallel(wanted.size(), [&](std::size_t k) { made[k] = make_library(*wanted[k]); });
   for (std::size_t k = 0; k < wanted.size(); ++k) {
     libraries_.emplace(wanted[k]->shader, std::move(made[k]));
   }

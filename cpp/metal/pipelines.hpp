@@ -59,6 +59,9 @@ class Pipelines {
  public:
   explicit Pipelines(MTL::Device& device) : device_(device) {}
 
+  // Takes a text to compile, without the prelude, and returns the name for keys of its functions.
+  std::string add_source(std::string text);
+
   Pipeline& want(const PipelineKey& key);
 
   // Makes those that have not been made, on several threads, and keeps what was compiled in the
@@ -72,6 +75,8 @@ class Pipelines {
   std::vector<std::string> notes() const;
 
  private:
+  std::string_view source_of(const PipelineKey& key) const;
+  NS::SharedPtr<MTL::Library> make_library(const PipelineKey& key) const;
   void make_libraries(std::span<Pipeline* const> missing);
   void make_descriptor(Pipeline& pipeline) const;
   // False where it had to be compiled.
@@ -82,6 +87,8 @@ class Pipelines {
   MTL::Device& device_;
   mutable std::mutex mutex_;  // guards what follows
   std::vector<std::string> notes_;
+  std::map<std::string, std::string> added_;                  // names by text
+  std::map<std::string_view, std::string_view> added_texts_;  // and the other way round
   std::map<PipelineKey, std::unique_ptr<Pipeline>> pipelines_;
   std::mutex building_;  // held while pipelines are made; guards what follows and their states
   std::filesystem::path folder_;

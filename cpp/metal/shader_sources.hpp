@@ -14,5 +14,9 @@ struct ShaderSource {
 // Generated: what every shader begins with, and the shaders.
 std::string_view shader_prelude() noexcept;
 std::span<const ShaderSource> shader_sources() noexcept;
+// What texts with generated kernels of elementwise programs begin with, behind the prelude; and the
+// entry point of such a kernel, with @ for its name.
+std::string_view elementwise_head() noexcept;
+std::string_view elementwise_entry() noexcept;
 
 }  // namespace npu::metal

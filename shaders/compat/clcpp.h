@@ -23,6 +23,8 @@ struct npu_bf16 {
 #define THREAD_REF(T) \
  private              \
   T&
+// Behind it no product is contracted with a sum.
+#define NPU_NO_CONTRACTION _Pragma("STDC FP_CONTRACT OFF")
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG

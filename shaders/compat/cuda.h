@@ -24,6 +24,8 @@ struct npu_bf16 {
 #define THREADGROUP_PTR(T) T*
 #define CONSTANT_REF(T) const T&
 #define THREAD_REF(T) T&
+// Behind it no product is contracted with a sum: for NVRTC an option of the whole text, --fmad.
+#define NPU_NO_CONTRACTION
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG

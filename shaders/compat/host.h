@@ -17,6 +17,8 @@ namespace npu::reference {
 #define THREADGROUP_PTR(T) CheckedPtr<T>
 #define CONSTANT_REF(T) const T&
 #define THREAD_REF(T) T&
+// Behind it no product is contracted with a sum: an option of the whole build, -ffp-contract.
+#define NPU_NO_CONTRACTION
 // Where a barrier or SIMD-group operation is called from: threads that wait at different places
 // diverge.
 #define NPU_SITE_PARAM , int site = __builtin_LINE()

@@ -24,6 +24,8 @@ struct npu_bf16 {
 #define THREADGROUP_PTR(T) threadgroup T*
 #define CONSTANT_REF(T) const thread T&
 #define THREAD_REF(T) thread T&
+// Behind it no product is contracted with a sum.
+#define NPU_NO_CONTRACTION _Pragma("METAL fp contract(off)")
 // Where a barrier or SIMD-group operation is called from: of use to the reference device only.
 #define NPU_SITE_PARAM
 #define NPU_SITE_ARG

@@ -9,6 +9,8 @@
 #include "metal_standin/validation.hpp"
 #include "npubin_schema.hpp"  // generated
 #include "reference/worker_pool.hpp"
+#include "runtime/elementwise_source.hpp"
+#include "runtime/kernel_params.hpp"
 
 namespace npu::standin {
 namespace {
@@ -35,6 +37,50 @@ std::size_t element_bytes(const Declaration& kernel, std::size_t operand) {
     if (info.short_name == dtype) return info.size;
   }
   return 1;
+}
+
+// The operands of an elementwise dispatch as its parameters tell them. Absent ones have extents of
+// 0.
+std::vector<schema::Operand> operands_of(const KernelInfo& kernel, const std::byte* parameters,
+                                         const Argument* arguments) {
+  std::vector<schema::Operand> found;
+  for (std::size_t k = 0; k < kernel.operands.size(); ++k) {
+    const OperandInfo& info = kernel.operands[k];
+    schema::Operand& operand = found.emplace_back();
+    std::uint32_t dtype = 0;
+    std::memcpy(&dtype, parameters + info.dtype_offset, sizeof dtype);
+    operand.dtype = static_cast<std::uint8_t>(dtype);
+    std::memcpy(operand.shape, parameters + info.shape_offset, info.rank * sizeof(std::uint32_t));
+    std::memcpy(operand.strides, parameters + info.stride_offset, info.rank * sizeof(std::int64_t));
+    operand.buffer = operand.shape[0] == 0 ? schema::kNone : 0;
+    operand.offset = arguments[k].offset;
+  }
+  return found;
+}
+
+// Whether a generated kernel is the one of the program that these parameters hold, and its operands
+// lie where it may load several elements at once.
+void check_generated(const Declaration& kernel, const std::byte* parameters,
+                     const Argument* arguments, std::uint64_t groups) {
+  const auto operands = operands_of(*kernel.kernel, parameters, arguments);
+  const std::span<const std::byte> fields(parameters + kernel.kernel->field_offset,
+                                          kernel.kernel->field_bytes);
+  if (elementwise_source(kernel.name, operands, fields, kernel.lanes) != kernel.generated) {
+    fail("kernel " + kernel.name + " was generated for another program than it is run for");
+  }
+  if (kernel.lanes > elementwise_lanes(operands, fields)) {
+    fail("kernel " + kernel.name + " takes " + number(kernel.lanes) +
+         " elements at once, which do not lie together");
+  }
+  std::uint64_t elements = 1;
+  for (std::uint32_t axis = 0; axis < NPU_MAX_DIMS; ++axis) {
+    elements *= operands[NPU_MAX_INPUTS].shape[axis];
+  }
+  const std::uint64_t each = std::uint64_t{kernel.threadgroup[0]} * kernel.lanes;
+  if (groups != (elements + each - 1) / each) {
+    fail("kernel " + kernel.name + " is run by " + number(groups) + " groups of " + number(each) +
+         " elements for " + number(elements));
+  }
 }
 
 void check_index(NS::UInteger index) {
@@ -326,8 +372,12 @@ void Encoder::dispatch(MTL::Size groups, MTL::Size threads) {
         argument.buffer->length / element * element, kernel.entry->name,
         k < own ? kernel.kernel->operands[k].name.data() : kernel.entry->scratch[k - own].name};
   }
+  if (!kernel.generated.empty()) {
+    check_generated(kernel, static_cast<const std::byte*>(launch.params), arguments, groups.width);
+  }
   commands->use(pipeline);
-  const reference::Size3 grid{static_cast<std::uint32_t>(groups.width),
+  // The interpreter's threads do one element each.
+  const reference::Size3 grid{static_cast<std::uint32_t>(groups.width * kernel.lanes),
                               static_cast<std::uint32_t>(groups.height),
                               static_cast<std::uint32_t>(groups.depth)};
   const reference::Size3 group{static_cast<std::uint32_t>(threads.width),

@@ -46,6 +46,10 @@ struct Declaration {
   const reference::EntryPoint* entry = nullptr;
   const KernelInfo* kernel = nullptr;
   const std::uint32_t* threadgroup = nullptr;  // threads of a group, as its record says
+  // Of a kernel that was generated for an elementwise program: its text from there on, and how many
+  // elements a thread does. The interpreter stands in for it.
+  std::string generated;
+  std::uint32_t lanes = 1;
 };
 
 // Values of function constants by index.

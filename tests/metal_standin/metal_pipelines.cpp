@@ -119,6 +119,9 @@ void define_library() {
           fail("a shader is compiled with fast math, which makes NaN undefined");
         }
         const std::string& text = source->text;
+        if (chosen->language == 0) {
+          fail("the version of the shading language is left to the system");
+        }
         if (uses_bfloat(text) && chosen->language < MTL::LanguageVersion3_1) {
           fail("bfloat needs version 3.1 of the shading language");
         }

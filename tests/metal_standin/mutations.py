@@ -17,7 +17,10 @@ from rich.table import Table
 ROOT = Path(__file__).resolve().parents[2]
 COPY = ROOT / "build" / "metal-mutants"
 # In the order in which they find most in least time.
-SUITE = ("use_of_metal", "errors", "mps", "buffers", "pipelines", "ops", "language_models", "seeds")
+SUITE = (
+    *("use_of_metal", "errors", "mps", "buffers", "pipelines", "pipeline_archive", "ops"),
+    *("language_models", "seeds"),
+)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,48 @@ MUTATIONS = (
         "entry_plan.cpp",
         "if (!empty) last_pipeline_ = pipeline;",
         "if (pipeline != nullptr) last_pipeline_ = pipeline;",
+    ),
+    Mutation(
+        "pipelines: the values of parameters",
+        "pipelines.cpp",
+        "std::memcpy(key.words.data(), parameters.data(), key.words.size() * "
+        "sizeof(std::uint32_t));",
+        "static_cast<void>(parameters);",
+    ),
+    Mutation(
+        "pipelines: one for each set of parameters",
+        "pipelines.hpp",
+        "std::tie(shader, function, threads, words) <\n"
+        "           std::tie(other.shader, other.function, other.threads, other.words)",
+        "std::tie(shader, function, threads) <\n"
+        "           std::tie(other.shader, other.function, other.threads)",
+    ),
+    Mutation(
+        "pipelines: an archive has all of a program's",
+        "pipelines.cpp",
+        "for (const Pipeline* pipeline : all) descriptors.push_back(",
+        "for (const Pipeline* pipeline : missing) descriptors.push_back(",
+    ),
+    Mutation(
+        "pipelines: what an archive lacks is compiled",
+        "pipelines.cpp",
+        "if (!found) state = make(MTL::PipelineOptionNone);",
+    ),
+    Mutation(
+        "pipelines: another system has an archive of its own",
+        "pipelines.cpp",
+        "name.add(NS::ProcessInfo::processInfo()->operatingSystemVersionString()->utf8String());",
+    ),
+    Mutation(
+        "elementwise kernels: one for each program",
+        "elementwise_kernels.cpp",
+        "known.try_emplace(elementwise_source(kSomeName, operands, fields, lanes), known.size())",
+        "known.try_emplace(std::string(kSomeName), known.size())",
+    ),
+    Mutation(
+        "elementwise kernels: a thread for four elements",
+        "entry_plan.cpp",
+        "grid[0] /= generated->lanes;",
     ),
     Mutation(
         "arguments: alignment of parameters",

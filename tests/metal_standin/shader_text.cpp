@@ -21,8 +21,19 @@ std::vector<Declaration> declarations(const std::string& text) {
       }
       p = line_end;
     }
+    constexpr std::string_view kGenerated = "elementwise_";
+    const bool generated = declaration.name.starts_with(kGenerated);
     for (const reference::EntryPoint& entry : reference::entry_points()) {
-      if (entry.name == declaration.name) declaration.entry = &entry;
+      if (entry.name == (generated ? "elementwise" : declaration.name)) declaration.entry = &entry;
+    }
+    if (generated) {
+      const std::string body = "NPU_FUNC void npu_" + declaration.name + "(";
+      const std::size_t start = text.rfind(body, at);
+      if (start == std::string::npos) fail("kernel " + declaration.name + " has no body");
+      declaration.generated = text.substr(start, at + 1 - start);
+      const std::size_t lanes = declaration.name.rfind("_x");
+      declaration.lanes =
+          static_cast<std::uint32_t>(std::stoul(declaration.name.substr(lanes + 2)));
     }
     if (declaration.entry == nullptr)
       fail("a shader declares an unknown kernel " + declaration.name);
