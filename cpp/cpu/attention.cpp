@@ -49,7 +49,7 @@ class AttentionKernel final : public HostKernel {
 
   void run(std::span<std::byte* const> operands, const PreparedWeights* /*weights*/,
            std::byte* scratch) const override {
-    if (!at_.unpacked) pack_keys(operands[kK], scratch);
+    if (!at_.unpacked) pack_keys(operands[kK], visible_.end(operands[kPositions]), scratch);
     if (at_.shares_spans) {
       run_spans(operands, scratch);
       return;
@@ -88,19 +88,29 @@ class AttentionKernel final : public HostKernel {
     mask_size_ = static_cast<std::int64_t>(schema::dtype_size(static_cast<std::uint8_t>(dtype)));
   }
 
-  void pack_keys(const std::byte* k, std::byte* scratch) const {
-    const std::int64_t parts = ceil_div(at_.panel_count, kPanelsPerTask);
+  // Panels of the first `end` keys, all that any query sees.
+  void pack_keys(const std::byte* k, std::int64_t end, std::byte* scratch) const {
+    const std::int64_t panels = ceil_div(end, gemm_.nr);
+    const std::int64_t parts = ceil_div(panels, kPanelsPerTask);
     pool_.parallel_for(at_.groups * parts, [&](std::int64_t task, int) {
       const std::int64_t group = task / parts;
       const std::byte* from = k + (group / p_.k_h * p_.k_sb + group % p_.k_h * p_.k_sh) * size_;
       const std::int64_t first = task % parts * kPanelsPerTask;
-      for (std::int64_t i = first; i < std::min(first + kPanelsPerTask, at_.panel_count); ++i) {
-        const std::int64_t key = i * gemm_.nr;
-        pack_panel(gemm_, {from, dtype_, p_.k_sn, p_.k_sd}, key,
-                   std::min<std::int64_t>(gemm_.nr, p_.k_n - key), p_.q_d, at_.depth,
-                   at_.panels(scratch, group) + i * at_.panel_bytes);
+      for (std::int64_t i = first; i < std::min(first + kPanelsPerTask, panels); ++i) {
+        pack_panel_of(from, i, at_.panels(scratch, group) + i * at_.panel_bytes);
       }
     });
+  }
+
+  void pack_panel_of(const std::byte* keys, std::int64_t panel, std::byte* to) const {
+    const std::int64_t key = panel * gemm_.nr;
+    const std::int64_t count = std::min<std::int64_t>(gemm_.nr, p_.k_n - key);
+    if (gemm_.pack_rows != nullptr && p_.k_sd == 1) {
+      gemm_.pack_rows(keys + key * p_.k_sn * size_, p_.k_sn * size_, static_cast<int>(count),
+                      p_.q_d, at_.depth, to);
+    } else {
+      pack_panel(gemm_, {keys, dtype_, p_.k_sn, p_.k_sd}, key, count, p_.q_d, at_.depth, to);
+    }
   }
 
   // Offset of a row in an operand with the given strides of batch, head and query.
