@@ -80,6 +80,13 @@ struct TileStore {
 using StoreTileFn = void (*)(const float* sums, std::int64_t ld, int rows, std::int64_t n,
                              const TileStore& store);
 
+// v[i][j] = v[i][j] * scale[j] + bias[j] in place, with two roundings; either may be null.
+using ScaleTileFn = void (*)(float* v, std::int64_t ld, int rows, std::int64_t n,
+                             const float* scale, const float* bias);
+// v[i][j] *= by[i][j]
+using MultiplyTileFn = void (*)(float* v, const float* by, std::int64_t ld, int rows,
+                                std::int64_t n);
+
 // Whether all of n contiguous floats are finite.
 using AllFiniteFn = bool (*)(const float* v, std::int64_t n);
 
@@ -101,6 +108,44 @@ struct DotKernels {
   std::int64_t x_size;  // bytes per element of x: 4 float32, 2 bfloat16
   // multiply[m]: sums[i * ld + j] = sum over k of x[i][k] * w[j][k] for i < m and j < rows.
   void (*multiply[kMaxDotBlockRows + 1])(const DotBlock& block, float* sums, std::int64_t ld);
+};
+
+// Matrix tiles whose left operand is weight rows read where they lie, for linear layers of many
+// rows. A tile has kTileRows rows of weights or of x and takes kTileStep bfloat16 values of K at a
+// time. x is packed: [k / 2][row][2] for each step.
+constexpr int kTileRows = 16;
+constexpr int kTileStep = 32;
+constexpr std::int64_t kPackedStepBytes = kTileRows * kTileStep * 2;
+constexpr std::int64_t kTileSums = kTileRows * kTileRows;
+
+// Rows that come next, to be brought into L2 on the way: `lines` cache lines of each of the rows of
+// two tiles, `per_step` of them at a time.
+struct UpcomingRows {
+  const std::byte* tile[2];
+  std::int64_t row_bytes, lines;
+  int per_step;
+  int row = 0;
+  std::int64_t line = 0;
+};
+
+struct RowTileBlock {
+  const std::byte* w[2];  // the first row of each of two tiles
+  std::int64_t row_bytes;
+  const std::byte* x;  // packed
+  std::int64_t x_tile_bytes;
+  std::int64_t tiles;  // of x
+  std::int64_t steps;
+  float* sums;  // [tiles][2][row of w][row of x]
+  bool add;     // to the sums that are there
+};
+
+struct RowTileKernels {
+  void (*multiply)(const RowTileBlock& block, UpcomingRows* upcoming);  // upcoming may be null
+  // A tile of x from `rows` rows of k values; the rest, in rows and up to k_padded, is zero.
+  void (*pack)(const void* x, std::int64_t row_bytes, int rows, std::int64_t k,
+               std::int64_t k_padded, void* packed);
+  // to[i * ld + j] = sums[j][i]
+  void (*transpose)(const float* sums, float* to, std::int64_t ld);
 };
 
 // One output pixel of a depthwise convolution over c contiguous channels: sum over taps of
@@ -132,13 +177,16 @@ struct KernelTable {
   bool dot_x_bf16;            // dot_rows[bf16] takes x as bfloat16
   StoreTileFn store_tile[3];  // y of the storage type
   StoreTileFn add_tile[3];    // y of float32, for what is left to compute; may be the sums
+  ScaleTileFn scale_tile;
+  MultiplyTileFn multiply_tile;
   AllFiniteFn all_finite;
   WidenFn widen_f32[3];    // storage type to float32
   NarrowFn narrow_f32[3];  // and back
   WidenInt8Fn widen_i8[3];
   DotRowsFn dot_rows[3];
-  DotKernels dots[3];     // weights of the storage type
-  DotKernels dots_i8[3];  // int8 weights, by the storage type of x
+  DotKernels dots[3];                         // weights of the storage type
+  DotKernels dots_i8[3];                      // int8 weights, by the storage type of x
+  const RowTileKernels* row_tiles = nullptr;  // of bfloat16, where there are matrix tiles
   DepthwiseFn depthwise[3];
   AccumulateFn accumulate_max[3];
   AccumulateFn accumulate_sum[3];

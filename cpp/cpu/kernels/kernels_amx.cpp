@@ -4,6 +4,7 @@
 // high*high + high*low + low*high. What is dropped, low*low, is below 2^-16 of the product.
 #include <immintrin.h>
 
+#include "amx_row_tiles.hpp"
 #include "kernel_table.hpp"
 #include "simd_avx512.hpp"
 #include "simd_dots_bf16.hpp"
@@ -11,7 +12,6 @@
 namespace npu::cpu {
 namespace {
 
-constexpr int kTileRows = 16;
 constexpr int kBlockRows = 32;
 constexpr int kBlockCols = 32;
 constexpr int kStep = 32;               // bfloat16 values of K in a tile row
@@ -200,6 +200,10 @@ KernelTable make_table() {
   f16.macs_per_cycle = 130;
   f16.widen = &split_row;
   f16.pack_rows = bf16.pack_rows;
+  static constexpr RowTileKernels kRowTiles{&multiply_row_tile_block, &pack_row_tile,
+                                            &transpose_row_tile_sums};
+  t.row_tiles = &kRowTiles;
+  t.widen_i8[static_cast<std::size_t>(DType::bf16)] = &widen_int8_to_bf16;
   return t;
 }
 

@@ -1,4 +1,5 @@
-// LinearPlan: dot products that stream the weights for few rows, panels packed on the way for many.
+// LinearPlan: dot products that stream the weights for few rows; for many, matrix tiles over the
+// weights where they lie, or panels packed on the way.
 #include "linear.hpp"
 
 #include <algorithm>
@@ -11,10 +12,12 @@
 
 #include "cpu_features.hpp"
 #include "kernel_table.hpp"
+#include "linear_epilogue.hpp"
 #include "linear_rows.hpp"
 #include "panel_product.hpp"
 #include "panels.hpp"
 #include "row_panels.hpp"
+#include "row_tile_product.hpp"
 
 namespace npu::cpu {
 namespace {
@@ -24,16 +27,8 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr std::int64_t kDotColumns = 256;
 // Rows are prepared in blocks of at most so many bytes.
 constexpr std::int64_t kMaxRowBytes = 16 << 20;
-
-// Sums of a block of rows and columns for each part; rows are `ld` apart.
-struct Sums {
-  std::array<float*, 2> part;
-  std::int64_t ld;
-};
-
-struct Range {
-  std::int64_t first, count;
-};
+// Rows that matrix tiles take at a time.
+constexpr std::int64_t kMostTileRows = 256;
 
 }  // namespace
 
@@ -48,16 +43,13 @@ class LinearPlan::Impl {
 
  private:
   void plan_dots();
+  void plan_row_tiles();
   void plan_panels();
   void run_dots(const LinearArgs& args) const;
+  void run_row_tiles(const LinearArgs& args) const;
   void run_panels(const LinearArgs& args) const;
   void run_panel(const LinearArgs& args, Range rows, const std::byte* a, std::int64_t panel,
                  std::byte* scratch) const;
-  void finish(const LinearArgs& args, const Sums& sums, Range rows, Range columns) const;
-  RowMap y_map(Range rows) const { return {rows.first * l_.y_m, rows.count, l_.y_m, 0, l_.y_n}; }
-  RowMap residual_map(Range rows) const {
-    return {rows.first * l_.residual_m, rows.count, l_.residual_m, 0, l_.residual_n};
-  }
   // Whether sums are finished elsewhere than where panels are multiplied.
   bool separate_sums() const { return s_.parts == 2 || options_.int8_weights; }
   std::int64_t weight_size() const {
@@ -75,12 +67,15 @@ class LinearPlan::Impl {
   ThreadPool& pool_;
   const KernelTable& t_;
   const GemmKernels& g_;
+  LinearEpilogue epilogue_;
   std::string name_;
   std::optional<RowPreparation> rows_;
   std::int64_t scratch_bytes_ = 0, row_bytes_ = 0, rows_at_ = 0, worker_bytes_ = 0;
   // Dots:
   const DotKernels* dots_ = nullptr;
   std::vector<Range> tasks_;  // columns
+  // Matrix tiles, in blocks of rows like panels:
+  std::optional<RowTileProduct> row_tiles_;
   // Panels:
   std::optional<RowPanels> row_panels_;
   std::int64_t k_padded_ = 0, lda_ = 0, panels_ = 0, panel_bytes_ = 0, block_rows_ = 0;
@@ -95,7 +90,8 @@ LinearPlan::Impl::Impl(const LinearShape& shape, const LinearLayout& layout, DTy
       options_(options),
       pool_(pool),
       t_(kernel_table(active_isa())),
-      g_(t_.gemm[static_cast<std::size_t>(dtype)]) {
+      g_(t_.gemm[static_cast<std::size_t>(dtype)]),
+      epilogue_(t_, shape, layout, dtype) {
   if (shape.m < 0 || shape.n < 0 || shape.k < 0) {
     throw std::invalid_argument("LinearPlan: m, n and k must not be negative");
   }
@@ -103,12 +99,18 @@ LinearPlan::Impl::Impl(const LinearShape& shape, const LinearLayout& layout, DTy
     throw std::invalid_argument("LinearPlan: parts must be 1 or 2");
   }
   const bool dots = s_.m <= kMaxDotBlockRows && (l_.w_k == 1 || s_.k <= 1);
-  name_ = std::string(dots ? "dots/" : "panels/") + isa_name(t_.isa);
+  const bool row_tiles = t_.row_tiles != nullptr && dtype_ == DType::bf16 && l_.w_k == 1;
   if (dots) {
+    name_ = "dots/";
     plan_dots();
+  } else if (row_tiles) {
+    name_ = "tiles/";
+    plan_row_tiles();
   } else {
+    name_ = "panels/";
     plan_panels();
   }
+  name_ += isa_name(t_.isa);
 }
 
 void LinearPlan::Impl::plan_dots() {
@@ -142,6 +144,19 @@ void LinearPlan::Impl::plan_dots() {
   }
 }
 
+void LinearPlan::Impl::plan_row_tiles() {
+  const std::int64_t blocks = ceil_div(s_.m, kMostTileRows);
+  block_rows_ = std::min(s_.m, round_up(ceil_div(s_.m, blocks), kTileRows));
+  row_tiles_.emplace(t_, s_, options_.int8_weights, block_rows_, pool_);
+  rows_at_ = row_tiles_->scratch_bytes();
+  scratch_bytes_ = rows_at_;
+  if (!options_.rms_norm && l_.x_k == 1) return;
+  row_bytes_ = odd_lines(std::max<std::int64_t>(1, s_.k), 2) * 2;
+  rows_.emplace(t_, dtype_, g_.widen, 2, 1, s_.k, s_.k, options_.rms_norm, options_.eps);
+  worker_bytes_ = rows_->scratch_bytes();
+  scratch_bytes_ += block_rows_ * row_bytes_ + pool_.threads() * worker_bytes_;
+}
+
 void LinearPlan::Impl::plan_panels() {
   k_padded_ = round_up(s_.k, g_.k_unit);
   lda_ = odd_lines(std::max<std::int64_t>(1, k_padded_ * g_.a_planes), g_.a_size);
@@ -171,6 +186,8 @@ void LinearPlan::Impl::run(const LinearArgs& args) const {
   if (s_.m == 0 || s_.n == 0) return;
   if (dots_ != nullptr) {
     run_dots(args);
+  } else if (row_tiles_) {
+    run_row_tiles(args);
   } else {
     run_panels(args);
   }
@@ -194,9 +211,31 @@ void LinearPlan::Impl::run_dots(const LinearArgs& args) const {
             weights(args, q, column), l_.w_n * weight_size(), columns, x, row_bytes_, s_.k};
         multiply(block, sums[q], kDotColumns);
       }
-      finish(args, {{sums[0], sums[1]}, kDotColumns}, {0, s_.m}, {column, columns});
+      epilogue_.finish(args, {{sums[0], sums[1]}, kDotColumns}, {0, s_.m}, {column, columns});
     }
   });
+}
+
+void LinearPlan::Impl::run_row_tiles(const LinearArgs& args) const {
+  const RowSource source{args.x, l_.x_m, l_.x_k, args.scale};
+  const RowTileWeights tile_weights{weights(args, 0, 0), l_.w_p * weight_size(),
+                                    l_.w_n * weight_size()};
+  std::byte* prepared = args.scratch + rows_at_;
+  std::byte* workers = prepared + block_rows_ * row_bytes_;
+  for (std::int64_t first = 0; first < s_.m; first += block_rows_) {
+    const std::int64_t rows = std::min(block_rows_, s_.m - first);
+    if (rows_) {
+      pool_.parallel_for(rows, [&](std::int64_t i, int worker) {
+        rows_->prepare(source, first + i, prepared + i * row_bytes_,
+                       workers + worker * worker_bytes_);
+      });
+    }
+    const std::byte* x = rows_ ? prepared : element(args.x, dtype_, first * l_.x_m);
+    row_tiles_->run(tile_weights, x, rows_ ? row_bytes_ : l_.x_m * 2, rows, args.scratch,
+                    [&](const LinearSums& sums, Range block, Range columns) {
+                      epilogue_.finish(args, sums, {first + block.first, block.count}, columns);
+                    });
+  }
 }
 
 void LinearPlan::Impl::run_panels(const LinearArgs& args) const {
@@ -248,8 +287,7 @@ void LinearPlan::Impl::run_panel(const LinearArgs& args, Range rows, const std::
              -kInfinity,
              kInfinity};
     } else {
-      out = {dtype_,  args.bias[0], args.residual, args.y, y_map(rows), residual_map(rows),
-             args.lo, args.hi,      args.activate};
+      out = epilogue_.output(args, rows);
       out.y_map.base += columns.first * l_.y_n;
       out.residual_map.base += columns.first * l_.residual_n;
       if (out.bias != nullptr) out.bias += columns.first;
@@ -261,54 +299,11 @@ void LinearPlan::Impl::run_panel(const LinearArgs& args, Range rows, const std::
   if (!separate_sums()) return;
   for (std::int64_t i = 0; i < rows.count; i += kMaxRows) {
     const std::int64_t n = std::min<std::int64_t>(kMaxRows, rows.count - i);
-    Sums block{sums, g_.nr};
+    LinearSums block{sums, g_.nr};
     for (std::int64_t q = 0; q < s_.parts; ++q)
       block.part[static_cast<std::size_t>(q)] += i * g_.nr;
-    finish(args, block, {rows.first + i, n}, columns);
+    epilogue_.finish(args, block, {rows.first + i, n}, columns);
   }
-}
-
-// Sums to results: scales and biases, the activation or gate, residual, clamp, rounding.
-void LinearPlan::Impl::finish(const LinearArgs& args, const Sums& sums, Range rows,
-                              Range columns) const {
-  const auto count = static_cast<int>(rows.count);
-  const auto rows_of = [&](std::int64_t part, auto&& change) {
-    for (std::int64_t i = 0; i < rows.count; ++i) {
-      change(sums.part[static_cast<std::size_t>(part)] + i * sums.ld);
-    }
-  };
-  for (std::int64_t q = 0; q < s_.parts; ++q) {
-    if (const float* scale = args.w_scale[q]; scale != nullptr) {
-      rows_of(q, [&](float* v) {
-        for (std::int64_t j = 0; j < columns.count; ++j) v[j] *= scale[columns.first + j];
-      });
-    }
-  }
-  Output out{dtype_,  args.bias[0], args.residual, args.y, y_map(rows), residual_map(rows),
-             args.lo, args.hi,      args.activate};
-  if (s_.parts == 2) {
-    for (std::int64_t q = 0; q < 2; ++q) {
-      if (const float* bias = args.bias[q]; bias != nullptr) {
-        rows_of(q, [&](float* v) {
-          for (std::int64_t j = 0; j < columns.count; ++j) v[j] += bias[columns.first + j];
-        });
-      }
-    }
-    if (args.activate != nullptr) args.activate(sums.part[0], sums.ld, count, columns.count);
-    for (std::int64_t i = 0; i < rows.count; ++i) {
-      float* gate = sums.part[0] + i * sums.ld;
-      const float* value = sums.part[1] + i * sums.ld;
-      for (std::int64_t j = 0; j < columns.count; ++j) gate[j] *= value[j];
-    }
-    out.bias = nullptr;
-    out.activate = nullptr;
-  }
-  std::int64_t y_offsets[kMaxRows];
-  std::int64_t residual_offsets[kMaxRows];
-  out.y_map.offsets(rows.count, y_offsets);
-  out.residual_map.offsets(rows.count, residual_offsets);
-  store_sums(t_, sums.part[0], sums.ld, count, {y_offsets, residual_offsets}, columns.first,
-             columns.count, out);
 }
 
 LinearPlan::LinearPlan(const LinearShape& shape, const LinearLayout& layout, DType dtype,

@@ -49,7 +49,8 @@ struct LinearArgs {
 // Sums are float32. Up to kMaxDotBlockRows rows every weight row is multiplied lane by lane in the
 // order of k, and its lanes are added in the end; that order depends on k alone. With more rows
 // each sum runs through k in order (in pairs where the instruction set multiplies pairs of
-// bfloat16). So a row's result depends on the number of rows only through which of the two it is.
+// bfloat16, in steps of 32 where it multiplies matrix tiles). So a row's result depends on the
+// number of rows only through which of the two it is.
 class LinearPlan {
  public:
   // Throws std::invalid_argument, naming the field, for negative dimensions or another number of

@@ -169,6 +169,44 @@ void store_tile(const float* sums, std::int64_t ld, int rows, std::int64_t n, co
   }
 }
 
+template <class V, class Change>
+void change_tile(float* v, std::int64_t ld, int rows, std::int64_t n, const Change& change) {
+  for (int i = 0; i < rows; ++i, v += ld) {
+    std::int64_t j = 0;
+    for (; j + V::width <= n; j += V::width) {
+      V::template store<DType::f32>(v + j,
+                                    change(V::template load<DType::f32>(v + j), i, j, V::width));
+    }
+    if (j < n) {
+      V::template store_n<DType::f32>(
+          v + j, change(V::template load_n<DType::f32>(v + j, n - j), i, j, n - j), n - j);
+    }
+  }
+}
+
+template <class V>
+void scale_tile(float* v, std::int64_t ld, int rows, std::int64_t n, const float* scale,
+                const float* bias) {
+  const auto at = [](const float* p, std::int64_t j, std::int64_t count) {
+    return count == V::width ? V::template load<DType::f32>(p + j)
+                             : V::template load_n<DType::f32>(p + j, count);
+  };
+  change_tile<V>(v, ld, rows, n, [&](typename V::Reg x, int, std::int64_t j, std::int64_t count) {
+    if (scale != nullptr) x = V::mul(x, at(scale, j, count));
+    if (bias != nullptr) x = V::add(x, at(bias, j, count));
+    return x;
+  });
+}
+
+template <class V>
+void multiply_tile(float* v, const float* by, std::int64_t ld, int rows, std::int64_t n) {
+  change_tile<V>(v, ld, rows, n, [&](typename V::Reg x, int i, std::int64_t j, std::int64_t count) {
+    const float* p = by + i * ld + j;
+    return V::mul(x, count == V::width ? V::template load<DType::f32>(p)
+                                       : V::template load_n<DType::f32>(p, count));
+  });
+}
+
 // infinity * 0 is NaN, and NaN stays.
 template <class V>
 bool all_finite(const float* v, std::int64_t n) {
@@ -274,6 +312,8 @@ void accumulate(float* acc, const void* x, std::int64_t c) {
 template <class V, DType D>
 void fill_row_kernels(KernelTable& t) {
   constexpr auto i = static_cast<std::size_t>(D);
+  t.scale_tile = &scale_tile<V>;
+  t.multiply_tile = &multiply_tile<V>;
   t.all_finite = &all_finite<V>;
   t.store_tile[i] = &store_tile<V, D, D>;
   t.add_tile[i] = &store_tile<V, D, DType::f32>;
