@@ -9,7 +9,7 @@ namespace npu {
 namespace {
 
 // What a recipe step takes; see npu_compiler/program/recipes.py.
-enum class Value { kNone, kEpsilon, kAny };
+enum class Value { kNone, kEpsilon, kFinite, kAny };
 
 struct StepRule {
   bool starts;            // makes a value; the others change the one before
@@ -42,6 +42,8 @@ StepRule step_rule(schema::RecipeOp op) {
       return {false, 0b0001, 0b0001, true, false, Value::kNone};
     case schema::RecipeOp::kAppend:
       return {false, 0b0001, 0b0001, false, false, Value::kNone};
+    case schema::RecipeOp::kAdd:
+      return {false, 0, 0, false, false, Value::kFinite};
     case schema::RecipeOp::kQuantize:
     case schema::RecipeOp::kQuantizeScale:
       return {false, 0, 0, false, false, Value::kNone};
@@ -57,6 +59,8 @@ bool value_fits(Value rule, double value) {
       return value == 0;
     case Value::kEpsilon:
       return std::isfinite(value) && value >= 0;
+    case Value::kFinite:
+      return std::isfinite(value);
     case Value::kAny:
       return true;
   }

@@ -12,6 +12,8 @@ import torch
 
 pytest.importorskip("transformers")
 
+import transformers
+
 from tests.npu_compiler.decoders import Decoder, inputs_for, tiny
 from tests.npu_compiler.harness import Result, check, ir_of
 
@@ -81,3 +83,55 @@ def test_bfloat16(name: str) -> None:
     inputs = inputs_for(model, 2, 3, ROWS, torch.bfloat16)
     result = check(Decoder(model).eval(), *inputs, compute_dtype="bfloat16")
     assert count(result)["rotary_cache"] == 2
+
+
+class StaticStep(torch.nn.Module):
+    """A step with transformers' own StaticCache (batch, heads, rows, size) and its own masks."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, *caches: torch.Tensor
+    ) -> list[torch.Tensor]:
+        cache = transformers.StaticCache(self.model.config, max_cache_len=ROWS)
+        for index, layer in enumerate(cache.layers):
+            layer.keys, layer.values = caches[2 * index : 2 * index + 2]
+            layer.device, layer.is_initialized = tokens.device, True
+            layer.cumulative_length = positions[0, 0].clone()
+        result = self.model(
+            input_ids=tokens, position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        return [result.logits, *(t for layer in cache.layers for t in (layer.keys, layer.values))]
+
+
+@pytest.mark.parametrize(
+    ("batch", "tokens", "attention", "name"),
+    [
+        (1, 1, "sdpa", "Qwen2"),
+        (1, 5, "sdpa", "Qwen2"),
+        (2, 1, "sdpa", "Qwen2"),
+        (4, 2, "sdpa", "Qwen2"),
+        (1, 1, "eager", "Qwen2"),
+        (1, 3, "sdpa", "Llama"),
+    ],
+)
+def test_transformers_static_cache(batch: int, tokens: int, attention: str, name: str) -> None:
+    model = tiny(name, **FAMILIES[name], attn_implementation=attention)
+    ids, _, _, *caches = inputs_for(model, batch, tokens, ROWS, torch.float32)
+    caches = [c.transpose(1, 2).contiguous() for c in caches]
+    positions = torch.arange(7, 7 + tokens).expand(batch, tokens).contiguous()
+    step, inputs = StaticStep(model).eval(), (ids, positions, *caches)
+    names = [tensor["name"] for tensor in ir_of(step, inputs)["graph_inputs"]][2:]
+    result = check(step, *inputs, donate_inputs=names, weights_in_place=True)
+    kernels = count(result)
+    assert kernels["attention"] == 2 and result.copies == 0
+    if batch > 3:
+        # As many dispatches as there are sequences would be no fewer than those of the parts.
+        assert kernels["scatter"] == 4 and not kernels["rotary_cache"]
+        return
+    assert kernels["rotary_cache"] == 2 * batch and not kernels["scatter"]
+    # The tables of cosines and sines; rows that follow the first one's.
+    assert kernels["elementwise"] == (1 if tokens == 1 else 2)
+    assert kernels.total() == (5 + batch) * 2 + 3 + (tokens > 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -209,6 +210,48 @@ def test_rms_norm_written_out(dtype: torch.dtype) -> None:
     assert [node.op_type for node in optimize_graph(graph, check=True).nodes] == [
         "aten.rms_norm.default"
     ]
+
+
+def gemma_norm(x: torch.Tensor, weight: torch.Tensor, shift: float = 1.0) -> torch.Tensor:
+    wide = x.float()
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)
+    return (wide * (shift + weight.float())).type_as(x)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shift", [1.0, -0.5])
+def test_rms_norm_times_one_and_a_weight(dtype: torch.dtype, shift: float) -> None:
+    """The sum is made when weights are loaded; what was widened for the norm is read as it is."""
+    module = Function(lambda self, x: gemma_norm(x, self.weight, shift), weight=BIAS.to(dtype))
+    x = (X * 3).to(dtype)
+    compute = None if dtype == torch.bfloat16 else "float32"
+    assert check(module, x, compute_dtype=compute).kernels == ["row_norm"]
+    graph = npu_compiler.load_ir_from_dict(ir_of(module, (x,)))
+    assert [node.op_type for node in optimize_graph(graph, check=True).nodes] == [
+        "npu.shifted_rms_norm"
+    ]
+
+
+def test_a_sum_that_is_rounded_or_no_weight_s_is_computed() -> None:
+    def rounded(self: Any, x: torch.Tensor) -> torch.Tensor:
+        return torch.rms_norm(x, (40,)) * (1 + self.weight)
+
+    module = Function(rounded, weight=BIAS.bfloat16())
+    assert "elementwise" in check(module, X.bfloat16(), compute_dtype=None).kernels
+    given = Function(lambda x, w: torch.rms_norm(x, (40,)) * (1 + w))
+    assert "elementwise" in check(given, X, BIAS).kernels
+
+
+@pytest.mark.parametrize("bias", [None, BIAS])
+def test_norms_whose_result_is_rounded_back(bias: torch.Tensor | None) -> None:
+    """As OLMo's: in float32, then as before."""
+
+    def function(x: torch.Tensor) -> torch.Tensor:
+        return torch.layer_norm(x.float(), (40,), bias, bias, 1e-5).to(x.dtype)
+
+    assert check(Function(function), X.bfloat16(), compute_dtype="bfloat16").kernels == ["row_norm"]
+    widened = Function(lambda x: torch.layer_norm(x.float(), (40,)))
+    assert len(check(widened, X.bfloat16(), compute_dtype="bfloat16").kernels) >= 1
 
 
 def test_rms_norm_reads_its_epsilon_from_the_graph() -> None:

@@ -76,6 +76,14 @@ def test_append() -> None:
         RecipeStep("append", sources=(None,))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, ml_dtypes.bfloat16])
+def test_add_is_exact_in_float32(dtype: type) -> None:
+    tensor = W.astype(dtype)
+    made = run_recipe((LOAD, RecipeStep("add", value=1.0)), {"w": tensor})
+    assert made.dtype == np.float32
+    assert np.array_equal(made, tensor.astype(np.float32) + np.float32(1))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
 @pytest.mark.parametrize("shape", [(7, 33), (2, 5, 16), (3, 1), (1500, 1000), (4, 0), (0, 4)])
 def test_quantize_and_its_scales(dtype: type, shape: tuple[int, ...]) -> None:
@@ -163,6 +171,7 @@ def test_recipes_that_do_not_fit(recipe: tuple[RecipeStep, ...], message: str) -
         ({"op": "cast", "dtype": "float8"}, "unknown dtype"),
         ({"op": "zeros", "dtype": "float32"}, "for cast alone"),
         ({"op": "fold_bn_weight", "sources": (None, None, None, "v"), "value": -1.0}, "epsilon"),
+        ({"op": "add", "value": float("inf")}, "finite"),
     ],
 )
 def test_invalid_steps(fields: dict[str, object], message: str) -> None:

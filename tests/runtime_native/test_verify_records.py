@@ -119,6 +119,11 @@ WEIGHTS = [
     ("cast", put("RECIPES", 1, dtype=0), r"RECIPES\[1\]: dtype 0 does not fit cast"),
     ("dtype", put("RECIPES", 0, dtype=1), r"RECIPES\[0\]: dtype 1 does not fit load"),
     ("value", put("RECIPES", 0, value=math.nan), r"RECIPES\[0\]: value nan does not fit load"),
+    (
+        "added",
+        put("RECIPES", 1, op=15, dtype=0, value=math.inf),
+        r"RECIPES\[1\]: value inf does not fit add",
+    ),
     ("args", put("RECIPES", 0, arg_count=1), r"RECIPES\[0\]: 1 arguments do not fit load"),
     ("arg_count", put("RECIPES", 1, op=5, dtype=0, arg_count=9), r"RECIPES\[1\]: 9 arguments"),
     ("arg_behind", put("RECIPES", 1, args=(1,)), r"RECIPES\[1\]: argument 0 is 1 at 0"),

@@ -84,7 +84,8 @@ def _lower(lowering: Lowering, node: Node) -> None:
     w, w_scale = _weights(lowering, args["weights"], x.dtype, parts)
     bias = joined_parameter(lowering, args["biases"], "float32", parts) if args["biases"] else None
     weight = args["norm_weight"]
-    scale = None if weight is None else lowering.parameter(weight, (), "float32")
+    steps = args["scale_steps"]
+    scale = None if weight is None else lowering.parameter(weight, steps, "float32")
     residual = node.epilogue.residual
     added = None if residual is None else _rows(lowering, node, lowering.read(residual))
 
@@ -127,7 +128,7 @@ def _lower(lowering: Lowering, node: Node) -> None:
 RECORDS = (
     OpRecord(
         LINEAR,
-        "input:T; norm_weight:T?; weights:T[]; biases:T[]; eps=None; gate=None",
+        "input:T; norm_weight:T?; scale_steps=(); weights:T[]; biases:T[]; eps=None; gate=None",
         lower=_lower,
     ),
 )

@@ -10,11 +10,14 @@ from npu_compiler.graph import Node, Value
 from npu_compiler.ops.arguments import integer, integers, number, require, same_shape
 from npu_compiler.ops.record import FLOATS, OpRecord
 from npu_compiler.ops.rows import emit_rows, parameter_rows, zero_paddings
+from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
 
 if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
+# RMS norm times (shift + weight), as Gemma's is; the sum is made when weights are loaded.
+SHIFTED_RMS_NORM = "npu.shifted_rms_norm"
 # The distance from 1 to the next number: PyTorch's eps where an RMS norm gives none.
 _EPSILON = {"float32": 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
 
@@ -76,11 +79,23 @@ def _lower_last(lowering: Lowering, node: Node, rms: bool = False) -> None:
     y = lowering.define(node.output, image=lowering.is_image(source))
     count = len(integers(node.args["normalized_shape"], "normalized_shape"))
     dims = list(range(source.rank - count, source.rank))
-    weight, bias = (
-        parameter_rows(lowering, node.args.get(name), dims, x.shape) for name in ("weight", "bias")
-    )
+    weight = parameter_rows(lowering, node.args.get("weight"), dims, x.shape, scale_steps(node))
+    bias = parameter_rows(lowering, node.args.get("bias"), dims, x.shape)
     _emit(lowering, node, dims, (x, y), (weight, bias), rms)
     zero_paddings(lowering, node, y)
+
+
+def scale_steps(node: Node) -> tuple[RecipeStep, ...]:
+    """The steps that make a norm's scale of its weight."""
+    shift = node.args.get("shift", 0)
+    return (RecipeStep("add", value=float(shift)),) if shift else ()
+
+
+def _check_shifted(node: Node) -> str | None:
+    weight = node.tensor("weight")
+    require(weight.kind == "weight", f"weight must be a weight of the model, got {weight!r}")
+    number(node.args["shift"], "shift")
+    return _check_last(node)
 
 
 def _lower_rms(lowering: Lowering, node: Node) -> None:
@@ -177,6 +192,12 @@ RECORDS = (
         "input:T, normalized_shape, weight:T?, eps=None",
         _lower_rms,
         _check_last,
+    ),
+    _record(
+        SHIFTED_RMS_NORM,
+        "input:T, normalized_shape, weight:T, shift, eps",
+        _lower_rms,
+        _check_shifted,
     ),
     _record(
         "aten._fused_rms_norm.default",

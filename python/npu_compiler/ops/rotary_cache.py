@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
 ROTARY_CACHE = "npu.rotary_cache"
+# Sequences whose caches lie heads first: a dispatch each, up to which that is fewer than one each
+# for queries, keys, and both caches.
+_MOST_SEQUENCES = 3
 
 
 def _check(node: Node) -> str | None:
@@ -29,10 +32,15 @@ def _check(node: Node) -> str | None:
     b, _, t, d = q.shape
     g = k.shape[1]
     require(k.shape == (b, g, t, d), f"keys {list(k.shape)} do not fit queries {list(q.shape)}")
-    require(
-        v.rank == 3 and v.shape[:2] == (b * t, g),
-        f"values {list(v.shape)} must be [{b * t}, {g}, size]",
-    )
+    heads_first = v.rank == 4
+    if heads_first:
+        require(v.shape[:3] == (b, g, t), f"values {list(v.shape)} must be [{b}, {g}, {t}, size]")
+        require(b <= _MOST_SEQUENCES, f"{b} sequences are as many dispatches")
+    else:
+        require(
+            v.rank == 3 and v.shape[:2] == (b * t, g),
+            f"values {list(v.shape)} must be [{b * t}, {g}, size]",
+        )
     for name, table in (("cos", cos), ("sin", sin)):
         require(
             table.rank <= 4
@@ -43,21 +51,25 @@ def _check(node: Node) -> str | None:
             ),
             f"{name} {list(table.shape)} is no table for {list(q.shape)}",
         )
+    count = t if heads_first else b * t
     require(
-        slots.shape == (b * t,) and slots.dtype in INDEX_DTYPES,
-        f"slots {slots!r} must be {b * t} int64 or int32",
+        slots.shape == (count,) and slots.dtype in INDEX_DTYPES,
+        f"slots {slots!r} must be {count} int64 or int32",
     )
-    rows = caches[0].shape[0]
-    require(
-        caches[0].shape == (rows, g, d) and caches[1].shape == (rows, *v.shape[1:]),
-        f"the caches {[list(c.shape) for c in caches]} do not fit",
-    )
+    sizes = [c.shape for c in caches]
+    if heads_first:
+        rows = sizes[0][2] if caches[0].rank == 4 else 0
+        fit = sizes == [(b, g, rows, d), (b, g, rows, v.shape[-1])]
+    else:
+        rows = sizes[0][0]
+        fit = sizes == [(rows, g, d), (rows, *v.shape[1:])]
+    require(fit, f"the caches {[list(c) for c in sizes]} do not fit")
     require(caches[0] is not caches[1], "keys and values must have a cache each")
     values = (q, k, v, *caches, *node.outputs)
     require(len({x.dtype for x in values}) == 1 and q.dtype in FLOATS, "there must be one dtype")
     require(cos.dtype in FLOATS and sin.dtype in FLOATS, "the tables must be floating-point")
     shapes = [out.shape for out in node.outputs]
-    require(shapes == [q.shape, caches[0].shape, caches[1].shape], f"the results are {shapes}")
+    require(shapes == [q.shape, *sizes], f"the results are {shapes}")
     return None
 
 
@@ -81,19 +93,32 @@ def _lower(lowering: Lowering, node: Node) -> None:
     q, k = (lowering.read(node.tensor(name)).permute((0, 2, 1, 3)) for name in ("q", "k"))
     b, t = tokens = q.shape[:2]
     v, slots = lowering.read(node.tensor("v")), lowering.read(node.tensor("slots"))
-    operands: dict[str, View | None] = {
+    operands: dict[str, View] = {
         "q": q,
         "k": k,
-        "v": _split(lowering, node, v, (b, t, *v.shape[1:])),
         "cos": _table(lowering, node.tensor("cos"), (b, t)),
         "sin": _table(lowering, node.tensor("sin"), (b, t)),
-        "slots": _split(lowering, node, slots, tokens),
     }
     turned, keys, values = node.outputs
     operands["q_out"] = define_heads(lowering, turned).permute((0, 2, 1, 3))
-    operands["k_cache"] = lowering.update(node, node.tensor("k_cache"), keys)
-    operands["v_cache"] = lowering.update(node, node.tensor("v_cache"), values)
-    lowering.dispatch("rotary_cache", node, {}, operands)
+    caches = {
+        name: lowering.update(node, node.tensor(name), output)
+        for name, output in (("k_cache", keys), ("v_cache", values))
+    }
+    if len(v.shape) == 3:
+        rest = {
+            "v": _split(lowering, node, v, (b, t, *v.shape[1:])),
+            "slots": _split(lowering, node, slots, tokens),
+        }
+        lowering.dispatch("rotary_cache", node, {}, {**operands, **rest, **caches})
+        return
+    # Caches (b, heads, rows, size): those of one sequence, shown as (rows, heads, size).
+    operands["v"] = v.permute((0, 2, 1, 3))
+    for i in range(b):
+        one: dict[str, View | None] = {n: x.drop(0, i).insert(0) for n, x in operands.items()}
+        one["slots"] = slots.insert(0)
+        one |= {name: x.drop(0, i).permute((1, 0, 2)) for name, x in caches.items()}
+        lowering.dispatch("rotary_cache", node, {}, one)
 
 
 RECORDS = (

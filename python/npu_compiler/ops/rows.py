@@ -15,6 +15,7 @@ from npu_compiler.dtypes import FLOATING
 from npu_compiler.errors import CompilerError
 from npu_compiler.graph import Node, Value
 from npu_compiler.kernels import KERNELS
+from npu_compiler.program.recipes import RecipeStep
 from npu_compiler.view import View
 
 if TYPE_CHECKING:
@@ -138,12 +139,21 @@ def with_axis(view: View) -> View:
 
 
 def parameter_rows(
-    lowering: Lowering, value: Value | None, dims: Sequence[int], shape: Sequence[int]
+    lowering: Lowering,
+    value: Value | None,
+    dims: Sequence[int],
+    shape: Sequence[int],
+    steps: Sequence[RecipeStep] = (),
 ) -> View | None:
-    """A norm's weight or bias, whose dimensions are ``dims`` of ``shape``, broadcast to it."""
+    """A norm's weight or bias, whose dimensions are ``dims`` of ``shape``, broadcast to it;
+    ``steps`` make it of a parameter.
+    """
     if value is None:
         return None
-    view = lowering.parameter(value, (), "float32") if value.is_parameter else lowering.read(value)
+    if value.is_parameter:
+        view = lowering.parameter(value, steps, "float32")
+    else:
+        view = lowering.read(value)
     for d in range(len(shape)):
         if d not in dims:
             view = view.insert(d)

@@ -14,6 +14,7 @@ from npu_compiler.passes.constants import fold_constants
 from npu_compiler.passes.dead_code import eliminate_dead_code
 from npu_compiler.passes.functionalize import functionalize
 from npu_compiler.passes.fusion import fuse_epilogues
+from npu_compiler.passes.index_arithmetic import simplify_index_arithmetic
 from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
 from npu_compiler.passes.position_masks import hide_by_infinity, use_positions
@@ -35,6 +36,7 @@ CANONICALIZE: tuple[Pass, ...] = (
     eliminate_dead_code,
 )
 OPTIMIZE: tuple[Pass, ...] = (
+    simplify_index_arithmetic,
     hide_by_infinity,
     fuse_patterns,
     use_positions,

@@ -73,8 +73,11 @@ def _fused(
     if q is None or any(p is None or p.op_type != _INDEX_COPY or p in gone for p in puts):
         return None
     put_k, put_v = (p for p in puts if p is not None)
-    found = _turned_tokens(put_k.tensor("source"))
-    if put_k is put_v or found is None or not _by_rows(put_k) or not _by_rows(put_v):
+    form = _form(put_k)
+    if put_k is put_v or form is None or form != _form(put_v):
+        return None
+    found = _turned_keys(put_k.tensor("source"), form)
+    if found is None:
         return None
     k, path = found
     alike = (
@@ -123,8 +126,14 @@ def _through_views(value: Value) -> Node | None:
     return node
 
 
-def _by_rows(node: Node) -> bool:
-    return node.args["dim"] in (0, -node.output.rank) and node.tensor("index").rank == 1
+def _form(node: Node) -> int | None:
+    """The rank of the caches that rows are put into: 3 for (rows, heads, size), 4 for (batch,
+    heads, rows, size); None where something else is replaced.
+    """
+    rank, dim = node.output.rank, node.args["dim"]
+    rows = {3: 0, 4: 2}.get(rank)
+    known = rows is not None and dim in (rows, rows - rank) and node.tensor("index").rank == 1
+    return rank if known else None
 
 
 def _turned(value: Value) -> _Turned | None:
@@ -175,6 +184,14 @@ def _sliced(node: Node | None, start: int, end: int) -> Value | None:
     last = size if last is None else min(last, size)
     bounds = tuple(n + size if n < 0 else n for n in (first, last))
     return x if bounds == (start, end) else None
+
+
+def _turned_keys(source: Value, form: int) -> tuple[_Turned, tuple[Node, ...]] | None:
+    """The turned keys that ``source`` puts into a cache, and the nodes in between."""
+    if form == 3:
+        return _turned_tokens(source)
+    turned = _turned(source)
+    return None if turned is None else (turned, ())
 
 
 def _turned_tokens(source: Value) -> tuple[_Turned, tuple[Node, ...]] | None:

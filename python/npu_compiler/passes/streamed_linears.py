@@ -13,11 +13,11 @@ from npu_compiler.graph import Epilogue, IRGraph, Node, Value
 from npu_compiler.ops import find_op
 from npu_compiler.ops.linear import LINEAR
 from npu_compiler.ops.merged_linear import MERGED_LINEAR
-from npu_compiler.ops.norm import epsilon
+from npu_compiler.ops.norm import SHIFTED_RMS_NORM, epsilon, scale_steps
 
 _LINEAR = "aten.linear.default"
 _MUL = "aten.mul.Tensor"
-_RMS_NORM = "aten.rms_norm.default"
+_RMS_NORMS = frozenset({"aten.rms_norm.default", SHIFTED_RMS_NORM})
 # Up to here weights that are read once cost more than multiplying each of them a few times over.
 FEW_ROWS = 4
 
@@ -113,6 +113,7 @@ def _linear_node(
         {
             "input": first.tensor("input"),
             "norm_weight": None,
+            "scale_steps": (),
             "weights": weights,
             "biases": biases,
             "eps": None,
@@ -143,7 +144,7 @@ def stream_linears(graph: IRGraph) -> None:
         if node.op_type != LINEAR:
             continue
         norm = node.tensor("input").producer
-        if norm is None or norm.op_type != _RMS_NORM or norm.epilogue != Epilogue():
+        if norm is None or norm.op_type not in _RMS_NORMS or norm.epilogue != Epilogue():
             continue
         x, weight = norm.tensor("input"), norm.args["weight"]
         if (
@@ -155,7 +156,12 @@ def stream_linears(graph: IRGraph) -> None:
             and not x.is_parameter
             and (weight is None or (isinstance(weight, Value) and weight.kind == "weight"))
         ):
-            node.args |= {"input": x, "norm_weight": weight, "eps": epsilon(norm)}
+            node.args |= {
+                "input": x,
+                "norm_weight": weight,
+                "scale_steps": scale_steps(norm),
+                "eps": epsilon(norm),
+            }
             node.origins = (*norm.origins, *node.origins)
             gone.add(norm)
     graph.nodes = [node for node in graph.nodes if node not in gone]

@@ -91,6 +91,8 @@ class RecipeStep:
             )
         if self.dtype is not None and self.dtype not in DTYPES:
             raise RecipeError(f"recipe step cast: unknown dtype {self.dtype!r}")
+        if self.op == "add" and not isfinite(self.value):
+            raise RecipeError(f"recipe step add: the number must be finite, got {self.value}")
         if self.op.startswith("fold_bn") and not (isfinite(self.value) and self.value >= 0):
             raise RecipeError(f"recipe step {self.op}: epsilon must be >= 0, got {self.value}")
 
@@ -153,6 +155,8 @@ def _apply(step: RecipeStep, current: Array | None, given: Sequence[Array | None
             return array.reshape(step.args)
         case "pad":
             return _pad(array, step.args)
+        case "add":
+            return cast(array, "float32") + np.float32(step.value)
         case "quantize" | "quantize_scale":
             return _quantize(array, scales_only=step.op == "quantize_scale")
         case "weight_norm":

@@ -144,6 +144,7 @@ RECIPE_OPS = {
     "append": 12,
     "quantize": 13,
     "quantize_scale": 14,
+    "add": 15,
 }
 
 BUFFER = Record(
@@ -241,7 +242,7 @@ RECIPE = Record(
         Field("sources", "u32", 4, "indices in SOURCE_TENSORS, NONE where absent"),
         Field("arg_count", "u32"),
         Field("reserved", "u32", doc="0"),
-        Field("value", "f64", doc="fold_bn_*: epsilon; full: the fill"),
+        Field("value", "f64", doc="fold_bn_*: epsilon; full: the fill; add: the number"),
         Field(
             "args",
             "u32",
