@@ -53,12 +53,6 @@ MUTATIONS = (
         "access.begin == earlier.begin",
     ),
     Mutation(
-        "barriers: what is written to a donated input",
-        "entry_plan.cpp",
-        "outputs[io].donor != schema::kNone",
-        "false",
-    ),
-    Mutation(
         "barriers: encoded",
         "submission.cpp",
         "if (step.barrier) encoder->memoryBarrier(MTL::BarrierScopeBuffers);",
