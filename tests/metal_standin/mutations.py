@@ -153,12 +153,6 @@ MUTATIONS = (
         "if (frame.binding == 0)",
     ),
     Mutation(
-        "arguments: another arena",
-        "metal_executable.cpp",
-        "if (frame.arena != (*arena).serial)",
-        "if (frame.arena == 0)",
-    ),
-    Mutation(
         "bounds: a download's",
         "metal_buffer.cpp",
         "if (offset > size() || bytes > size() - offset)",

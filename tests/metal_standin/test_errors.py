@@ -10,7 +10,7 @@ import pytest
 from npu_runtime import Executor, MetalBackend, _native, load_weights
 from npu_runtime import device as device_module
 from npu_runtime.device import Device, available_devices
-from npu_runtime.errors import DeviceError, DeviceUnavailableError, OutOfMemoryError
+from npu_runtime.errors import ArgumentError, DeviceError, DeviceUnavailableError, OutOfMemoryError
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.standin import VARIABLE, Standin
 
@@ -65,6 +65,13 @@ def test_a_buffer_that_is_too_large(standin: Standin, metal: Device) -> None:
     standin.set(max_buffer=1 << 20)
     with pytest.raises(OutOfMemoryError, match=r"a buffer of 2097152 bytes.*at most 1048576"):
         metal.native.allocate(1 << 21)
+
+
+def test_bytes_that_leave_a_buffer(metal: Device) -> None:
+    buffer = metal.native.allocate(16)
+    for move in (buffer.upload, buffer.download):
+        with pytest.raises(ArgumentError, match="offset 10 and 8 bytes leave the buffer of 16"):
+            move(10, bytearray(8))
 
 
 def test_memory_that_is_used_up(standin: Standin, metal: Device) -> None:

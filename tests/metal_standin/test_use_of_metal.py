@@ -75,6 +75,16 @@ def test_nothing_is_left_behind(standin: Standin) -> None:
     assert standin.live_objects() == before
 
 
+def test_weights_may_change_between_runs(metal: Device) -> None:
+    program, state, x, expected = chain()
+    executor = Executor(program, metal)
+    others = {name: np.zeros_like(array) for name, array in state.items()}
+    for weights, right in ((state, True), (others, False), (state, True)):
+        loaded = load_weights(weights, program, metal, strict=False)
+        (result,) = executor.run({program.input_specs[0].name: x}, loaded).values()
+        assert np.allclose(result.to_numpy(), expected, rtol=1e-4, atol=1e-6) is right
+
+
 def test_runs_in_threads(metal: Device) -> None:
     program, state, x, expected = chain()
     executor = Executor(program, metal)
