@@ -5,6 +5,7 @@ for piece in llm.generate("Once upon a time", max_new_tokens=50):
     print(piece, end="")
 """
 
+from npu_sim.llm.checkpoint import UnusedTensorsWarning
 from npu_sim.llm.errors import (
     CacheFullError,
     LLMError,
@@ -25,4 +26,5 @@ __all__ = [
     "PromptError",
     "TextStream",
     "UnsupportedModelError",
+    "UnusedTensorsWarning",
 ]

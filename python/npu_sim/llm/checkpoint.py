@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
@@ -22,6 +23,16 @@ _STACKED = {
         ("block_sparse_moe.experts.{e}.w2.weight",),
     ),
 }
+# Ends of names of tensors that models compute themselves, or have under another name where their
+# output layer is the embedding.
+_COMPUTED = (
+    ".rotary_emb.inv_freq",
+    ".attn.bias",
+    ".attn.masked_bias",
+    ".attention.bias",
+    ".attention.masked_bias",
+    "lm_head.weight",
+)
 # The model's name for a module -> the checkpoint's.
 _RENAMED = (("mlp.gate.weight", "block_sparse_moe.gate.weight"),)
 
@@ -83,6 +94,37 @@ def stacked_parts(name: str, available: Collection[str]) -> list[list[str]]:
             if experts:
                 return experts
     return []
+
+
+class UnusedTensorsWarning(UserWarning):
+    """A checkpoint holds tensors that the model does not use: it may be another model's."""
+
+
+def warn_of_unused(place: object, used: Collection[str], available: Collection[str]) -> None:
+    """Warn of tensors that no weight of the model is made of, naming up to five.
+
+    Args:
+        place: the model directory.
+        used: what the model's weights are called in the checkpoint, stacked experts included.
+        available: names of the checkpoint's tensors.
+    """
+    names = frozenset(available)
+    parts = {
+        part
+        for name in used
+        if name not in names
+        for expert in stacked_parts(name, names)
+        for part in expert
+    }
+    unused = sorted(n for n in names - parts - set(used) if not n.endswith(_COMPUTED))
+    if unused:
+        shown = ", ".join(unused[:5]) + (f" and {len(unused) - 5} more" if unused[5:] else "")
+        warnings.warn(
+            f"{place}: the model does not use {len(unused)} tensors of the checkpoint: {shown}; "
+            "is config.json that of another model, or of a part of it?",
+            UnusedTensorsWarning,
+            stacklevel=2,
+        )
 
 
 class CheckpointTensors(TensorSource):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from npu_runtime import Device, Executor
 from npu_runtime.buffer import NPUBuffer
 from npu_runtime.layout import Layout
 from npu_runtime.memory import Memory
+from npu_runtime.prepared_run import PreparedRun
 from npu_runtime.weight_set import WeightSet
 
 _CACHE_PREFIX = "caches_"
@@ -27,6 +28,8 @@ class Caches:
 
     buffers: list[NPUBuffer]
     tokens: list[list[int]]
+    # Steps on these caches, resolved when they were first taken.
+    steps: dict[Entry, PreparedStep] = field(default_factory=dict)
 
     @property
     def lengths(self) -> list[int]:
@@ -44,15 +47,33 @@ class Entry:
         # Tokens of a sequence that a step takes.
         self.tokens = self.inputs[0].shape[-1]
 
-    def run(
-        self, arguments: Sequence[Any], caches: Sequence[NPUBuffer], weights: WeightSet
-    ) -> list[NPUBuffer]:
-        """Outputs in order; the caches are updated in place."""
-        named: dict[str, Any] = {
-            spec.name: value for spec, value in zip(self.inputs, arguments, strict=True)
-        }
-        named.update(zip((spec.name for spec in self.caches), caches, strict=True))
+    def run(self, arguments: Sequence[Any], weights: WeightSet) -> list[NPUBuffer]:
+        """Outputs in order, of an entry point without caches."""
+        named = {spec.name: value for spec, value in zip(self.inputs, arguments, strict=True)}
         return list(self.executor.run(named, weights).values())
+
+    def prepare(self, caches: Sequence[NPUBuffer], weights: WeightSet) -> PreparedStep:
+        """A step that updates these caches in place."""
+        named: dict[str, Any] = {spec.name: np.zeros(spec.shape, np.int64) for spec in self.inputs}
+        named.update(zip((spec.name for spec in self.caches), caches, strict=True))
+        run = self.executor.prepare(named, weights)
+        return PreparedStep(run, [run.inputs[spec.name] for spec in self.inputs])
+
+
+class PreparedStep:
+    """A step with fixed buffers: what a token costs the host is writing a few numbers."""
+
+    def __init__(self, run: PreparedRun, inputs: Sequence[NPUBuffer]) -> None:
+        self._run = run
+        self._inputs = inputs
+        self._outputs = list(run.outputs.values())
+
+    def run(self, arguments: Sequence[NDArray[np.int64]]) -> list[NPUBuffer]:
+        """Outputs in order, whose content the next run replaces."""
+        for buffer, array in zip(self._inputs, arguments, strict=True):
+            buffer.write(array)
+        self._run.run()
+        return self._outputs
 
 
 class Engine:
@@ -121,7 +142,7 @@ class Engine:
 
     def prefill(self, caches: Caches, prompts: Sequence[Sequence[int]]) -> list[NPUBuffer]:
         """Feed prompts, one or more tokens per sequence: the likeliest next tokens (B, 1) and the
-        logits (B, 1, V) that they come from.
+        logits (B, 1, V) that they come from, until the next step replaces them.
         """
         outputs: list[NPUBuffer] = []
         for entry, parts in self._plan(prompts):
@@ -172,18 +193,20 @@ class Engine:
         """Tokens (B,) drawn from logits (B, 1, V) by numbers (B,) in [0, 1); ``top_k`` 0: all."""
         heat = np.full(self.batch, temperature, np.float32)
         if top_k == 0 and top_p >= 1:
-            found = self._entries["sample_all"].run((logits, heat, uniform), (), self._weights)
+            found = self._entries["sample_all"].run((logits, heat, uniform), self._weights)
         else:
             counts = np.full(self.batch, top_k, np.int64)
             shares = np.full(self.batch, top_p, np.float32)
             arguments = (logits, heat, counts, shares, uniform)
-            found = self._entries["sample"].run(arguments, (), self._weights)
+            found = self._entries["sample"].run(arguments, self._weights)
         return tokens_of(found[0])
 
     def step(
         self, entry: Entry, caches: Caches, tokens: Sequence[Sequence[int]]
     ) -> list[NPUBuffer]:
-        """Feed up to ``entry.tokens`` tokens of each sequence (none is fine too)."""
+        """Feed up to ``entry.tokens`` tokens of each sequence (none is fine too). The content of
+        the outputs is replaced by the next such step on these caches.
+        """
         shape = (self.batch, entry.tokens)
         ids = np.zeros(shape, np.int64)
         positions = np.zeros(shape, np.int64)
@@ -200,7 +223,10 @@ class Engine:
             last[b] += max(count, 1) - 1
         # Steps of one token, and those that return every row, need not be told which rows.
         arguments = (ids, positions, slots, last)[: len(entry.inputs)]
-        outputs = entry.run(arguments, caches.buffers, self._weights)
+        prepared = caches.steps.get(entry)
+        if prepared is None:
+            prepared = caches.steps[entry] = entry.prepare(caches.buffers, self._weights)
+        outputs = prepared.run(arguments)
         for b, given in enumerate(tokens):
             caches.tokens[b] += given
         return outputs

@@ -16,7 +16,7 @@ from npu_runtime import Device, QuantizedWeight, load_weights, quantization_erro
 from npu_runtime.weight_loader import Made
 from npu_runtime.weight_set import WeightSet
 from npu_sim.errors import UsageError
-from npu_sim.llm.checkpoint import CheckpointTensors
+from npu_sim.llm.checkpoint import CheckpointTensors, warn_of_unused
 from npu_sim.llm.engine import Engine
 from npu_sim.llm.errors import CacheFullError, PromptError
 from npu_sim.llm.generation import Generation, Limits, Sampling, TextStream, generate
@@ -46,7 +46,8 @@ class LLM:
         self._tokenizer = Tokenizer(files) if files.has_tokenizer else None
         self._made: Made = {}
         self._engines: dict[tuple[str, int], Engine] = {}
-        self.engine()
+        used = [tensor.name for tensor in self.engine().program.source_tensors]
+        warn_of_unused(files.path, used, frozenset(files.tensors.names()))
 
     @classmethod
     def from_pretrained(

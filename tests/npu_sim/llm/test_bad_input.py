@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from npu_compiler.errors import NpuError
 from npu_runtime.errors import FileError, WeightError
@@ -19,6 +21,7 @@ from npu_sim.llm import (
     ModelFilesError,
     PromptError,
     UnsupportedModelError,
+    UnusedTensorsWarning,
 )
 from tests.npu_sim.llm.families import VOCABULARY, make_model, save
 
@@ -97,6 +100,21 @@ def test_broken_directory(case: str, folder: Path, tmp_path: Path) -> None:
     change(broken)
     with pytest.raises(error, match=text):
         LLM.from_pretrained(broken, device="cpu", max_cache_len=LIMIT, chunks=())
+
+
+def test_tensors_that_the_model_does_not_use(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "model"
+    shutil.copytree(folder, other)
+    extra = {f"model.layers.{n}.mlp.extra.weight": np.zeros(2, np.float32) for n in range(7)}
+    known = {"model.layers.0.self_attn.rotary_emb.inv_freq": np.zeros(8, np.float32)}
+    save_file({**extra, **known}, other / "extra.safetensors")
+    index = other / "model.safetensors.index.json"
+    content = json.loads(index.read_text())
+    content["weight_map"] |= dict.fromkeys((*extra, *known), "extra.safetensors")
+    index.write_text(json.dumps(content))
+    with pytest.warns(UnusedTensorsWarning, match=r"7 tensors.*layers\.4\S* and 2 more") as found:
+        LLM.from_pretrained(other, device="cpu", max_cache_len=LIMIT, chunks=())
+    assert len(found) == 1 and "inv_freq" not in str(found[0].message)
 
 
 def test_no_directory(tmp_path: Path) -> None:
