@@ -64,7 +64,7 @@ std::uint64_t ParameterBlock::add(std::span<const std::byte> parameters) {
 }
 
 EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
-                     Pipelines& pipelines, const ElementwiseKernels& elementwise,
+                     PipelineSet& pipelines, const ElementwiseKernels& elementwise,
                      std::span<const std::uint32_t> io_index, ParameterBlock& parameters)
     : program_(program), record_(record), io_index_(io_index), arena_bytes_(record.arena_size) {
   steps_.reserve(record.dispatch_count);
@@ -75,7 +75,7 @@ EntryPlan::EntryPlan(const Program& program, const schema::EntryPoint& record, M
 }
 
 void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index,
-                             MTL::Device& device, Pipelines& pipelines,
+                             MTL::Device& device, PipelineSet& pipelines,
                              const ElementwiseKernels& elementwise, ParameterBlock& parameters) {
   const KernelInfo& kernel = *find_kernel(dispatch.kernel);
   const auto operands = program_.operands_of(dispatch);
@@ -131,7 +131,7 @@ void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t ind
 }
 
 void EntryPlan::add_step(const Resolved& resolved, const StageInfo& stage,
-                         const std::uint64_t (&grid)[3], Pipelines& pipelines) {
+                         const std::uint64_t (&grid)[3], PipelineSet& pipelines) {
   std::uint64_t groups[3];
   bool empty = false;
   for (std::size_t axis = 0; axis < 3; ++axis) {

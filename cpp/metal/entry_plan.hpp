@@ -69,12 +69,10 @@ class EntryPlan {
   // `io_index` says for each buffer of the program which input or output it is. Throws
   // kInvalidProgram where the GPU cannot hold a grid.
   EntryPlan(const Program& program, const schema::EntryPoint& record, MTL::Device& device,
-            Pipelines& pipelines, const ElementwiseKernels& elementwise,
+            PipelineSet& pipelines, const ElementwiseKernels& elementwise,
             std::span<const std::uint32_t> io_index, ParameterBlock& parameters);
 
-  // What resolve() needs to be built, by step; null where a step needs none.
-  std::span<Pipeline* const> pipelines() const { return pipelines_; }
-  // Fills in what is the same in every run.
+  // Fills in what is the same in every run. The pipelines have been built.
   void resolve(const MTL::Buffer* parameters, const MTL::Buffer* constants,
                std::size_t constants_offset);
 
@@ -95,10 +93,10 @@ class EntryPlan {
   struct Resolved;
 
   void add_dispatch(const schema::Dispatch& dispatch, std::uint32_t index, MTL::Device& device,
-                    Pipelines& pipelines, const ElementwiseKernels& elementwise,
+                    PipelineSet& pipelines, const ElementwiseKernels& elementwise,
                     ParameterBlock& parameters);
   void add_step(const Resolved& resolved, const StageInfo& stage, const std::uint64_t (&grid)[3],
-                Pipelines& pipelines);
+                PipelineSet& pipelines);
   void add_argument(const schema::Operand& operand);
   void add_scratch(const ScratchLayout& layout, std::uint32_t count, std::vector<Access>& accesses);
   std::vector<Access> accesses(const KernelInfo& kernel,

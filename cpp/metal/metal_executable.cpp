@@ -68,20 +68,15 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
   };
   ParameterBlock parameters;
   const ElementwiseKernels elementwise(*program_, pipelines);
+  PipelineSet wanted(pipelines);
   for (const schema::EntryPoint& record : program_->entry_points()) {
     number_ios(program_->inputs_of(record));
     number_ios(program_->outputs_of(record));
     entries_.push_back(std::make_unique<Entry>(
-        EntryPlan(*program_, record, device, pipelines, elementwise, io_index_, parameters)));
+        EntryPlan(*program_, record, device, wanted, elementwise, io_index_, parameters)));
     arena_bytes_ = std::max<std::size_t>(arena_bytes_, entries_.back()->plan.arena_bytes());
   }
-  std::vector<Pipeline*> wanted;
-  for (const auto& entry : entries_) {
-    for (Pipeline* const pipeline : entry->plan.pipelines()) {
-      if (pipeline != nullptr) wanted.push_back(pipeline);
-    }
-  }
-  pipelines.build(wanted);
+  wanted.build();
   const std::span<const std::byte> block = parameters.bytes();
   parameters_ = new_buffer(device_, block.size(), MTL::ResourceStorageModeShared, "parameters");
   if (!block.empty()) std::memcpy(parameters_->contents(), block.data(), block.size());

@@ -17,6 +17,13 @@
 namespace npu::metal {
 namespace {
 
+// Of one function in one program: models have dozens, and compiling takes milliseconds for each.
+constexpr std::size_t kMostParameterSets = 128;
+// The first system whose archives hold functions with constants.
+constexpr NS::OperatingSystemVersion kOldestArchives = {15, 0, 0};
+// What names of texts begin with that were added.
+constexpr std::string_view kAdded = "generated ";
+
 template <class... Reason>
 [[noreturn]] void fail(const PipelineKey& key, const Reason&... reason) {
   throw Error(ErrorCode::kDevice, text("Metal: kernel ", key.function, " ", reason...));
@@ -52,7 +59,7 @@ std::string Pipelines::add_source(std::string source) {
   if (added) {
     // In the order in which they came, whatever their number: names of archives follow it.
     std::string number = std::to_string(added_.size());
-    known->second = text("generated ", std::string(10 - number.size(), '0'), number);
+    known->second = text(kAdded, std::string(10 - number.size(), '0'), number);
     added_texts_.emplace(known->second, known->first);
   }
   return known->second;
@@ -95,6 +102,8 @@ void Pipelines::build(std::span<Pipeline* const> wanted) {
 }
 
 void Pipelines::set_folder(std::filesystem::path folder) {
+  const AutoreleasePool pool;
+  if (!NS::ProcessInfo::processInfo()->isOperatingSystemAtLeastVersion(kOldestArchives)) return;
   const std::lock_guard lock(building_);
   folder_ = std::move(folder);
 }
@@ -148,7 +157,10 @@ NS::SharedPtr<MTL::Library> Pipelines::make_library(const PipelineKey& key) cons
       device_.newLibrary(ns_string(text(shader_prelude(), source_of(key))), options.get(), &error));
   if (!library) {
     throw Error(ErrorCode::kDevice, text("Metal: shader ", key.shader, " of kernel ", key.function,
-                                         " does not compile on this system: ", message_of(error)));
+                                         " does not compile on this system: ", message_of(error),
+                                         key.shader.starts_with(kAdded)
+                                             ? "; NPU_SIM_METAL_ELEMENTWISE=0 does without it"
+                                             : ""));
   }
   return library;
 }
@@ -215,6 +227,15 @@ bool Pipelines::make_state(Pipeline& pipeline, const NS::Array* archives) const 
   }
   pipeline.state_ = std::move(state);
   return found;
+}
+
+Pipeline& PipelineSet::want(PipelineKey key) {
+  std::set<std::vector<std::uint32_t>>& known = words_[key.function];
+  if (known.size() >= kMostParameterSets && !known.contains(key.words)) key.words.clear();
+  known.insert(key.words);
+  Pipeline& pipeline = pipelines_.want(key);
+  wanted_.push_back(&pipeline);
+  return pipeline;
 }
 
 }  // namespace npu::metal

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -69,7 +70,8 @@ class Pipelines {
   // kernel's threadgroups.
   void build(std::span<Pipeline* const> wanted);
 
-  // Where compiled pipelines are kept for the next start; until it is set, nowhere.
+  // Where compiled pipelines are kept for the next start; until it is set, nowhere. Before macOS 15
+  // only the system's own cache keeps them.
   void set_folder(std::filesystem::path folder);
   // What was wrong with what is kept there, each once.
   std::vector<std::string> notes() const;
@@ -93,6 +95,22 @@ class Pipelines {
   std::mutex building_;  // held while pipelines are made; guards what follows and their states
   std::filesystem::path folder_;
   std::map<std::string_view, NS::SharedPtr<MTL::Library>> libraries_;  // by shader
+};
+
+// The pipelines that one program wants.
+class PipelineSet {
+ public:
+  explicit PipelineSet(Pipelines& pipelines) : pipelines_(pipelines) {}
+
+  // As Pipelines::want(). A function that a program has with very many sets of parameters is not
+  // compiled for more of them: one pipeline that reads its parameters does the rest.
+  Pipeline& want(PipelineKey key);
+  void build() { pipelines_.build(wanted_); }
+
+ private:
+  Pipelines& pipelines_;
+  std::vector<Pipeline*> wanted_;
+  std::map<std::string, std::set<std::vector<std::uint32_t>>> words_;  // by function
 };
 
 }  // namespace npu::metal

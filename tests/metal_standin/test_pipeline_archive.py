@@ -29,6 +29,7 @@ USE = "MTLComputePipelineDescriptor setBinaryArchives:"
 
 def _start(standin: Standin, folder: Path) -> tuple[Device, int]:
     """A new device that has run the model, and how many pipelines it compiled."""
+    standin.set(macos=15)
     before = standin.compilations()
     device = standin.device()
     device.native.set_cache_folder(str(folder))
@@ -94,6 +95,7 @@ def test_another_program_has_a_file_of_its_own(standin: Standin, stored: Path) -
     assert len(list(stored.iterdir())) == 2
     # The pipelines that it shares with the first program are in its file as well.
     standin.reset()
+    standin.set(macos=15)
     device = standin.device()
     device.native.set_cache_folder(str(stored))
     Executor(program, device)
@@ -133,6 +135,7 @@ def test_a_folder_that_cannot_be_written(standin: Standin, tmp_path: Path) -> No
 def test_shown_and_cleared(
     standin: Standin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    standin.set(macos=15)
     monkeypatch.setenv("NPU_SIM_CACHE_DIR", str(tmp_path))
     monkeypatch.setenv(VARIABLE, str(standin.path))
     monkeypatch.setattr(device_module, "_opened", {})
@@ -145,6 +148,14 @@ def test_shown_and_cleared(
     left_behind.touch()
     assert clear_kernel_files() == [file]
     assert list((tmp_path / "metal").iterdir()) == []
+
+
+def test_older_systems_keep_nothing(standin: Standin, tmp_path: Path) -> None:
+    standin.set(macos=14)
+    device = standin.device()
+    device.native.set_cache_folder(str(tmp_path))
+    assert is_right(run_chain(device))
+    assert (list(tmp_path.iterdir()), device.notes) == ([], ())
 
 
 def test_other_devices_keep_nothing(tmp_path: Path) -> None:
