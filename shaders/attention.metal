@@ -1,6 +1,7 @@
 // Attention with an online softmax: a threadgroup computes 32 queries of one head against 32 keys
 // at a time, for 64 columns of v, and never keeps more scores than those. Blocks of keys start at
 // multiples of 32, so that the order of sums does not depend on what else is computed.
+#include "attention.h"
 #include "common.h"
 #include "tile.h"
 
@@ -16,51 +17,6 @@
     NPU_ATTENTION_ROWS_ELEMENTS < 3 * NPU_TILE
 #error "attention: the record's threadgroup arrays are smaller than a tile"
 #endif
-
-// What the mask adds to a score.
-NPU_FUNC npu_f32 npu_mask_term(DEVICE_PTR(const npu_u8) mask, npu_u32 dtype, npu_u64 index) {
-  switch (dtype) {
-    case NPU_DTYPE_F32:
-      return DEVICE_CAST(const npu_f32, mask)[index];
-    case NPU_DTYPE_F16:
-      return npu_widen(DEVICE_CAST(const npu_f16, mask)[index]);
-    case NPU_DTYPE_BF16:
-      return npu_widen(DEVICE_CAST(const npu_bf16, mask)[index]);
-    case NPU_DTYPE_B8:
-      return mask[index] != 0 ? 0.0f : -NPU_INFINITY;
-    default:
-      return 0.0f;
-  }
-}
-
-// The keys that query m sees for its position: [first, end).
-struct NpuKeys {
-  npu_u32 first, end;
-};
-
-NPU_FUNC NpuKeys npu_visible_keys(DEVICE_PTR(const npu_u8) positions,
-                                  CONSTANT_REF(AttentionParams) p, npu_u32 batch, npu_u32 m) {
-  NpuKeys keys = {0, p.k_n};
-  if (m >= p.q_m) {
-    keys.end = 0;
-    return keys;
-  }
-  npu_i64 position = npu_i64(m);
-  if (p.positions_m != 0) {
-    const npu_u64 at = batch * npu_u64(p.positions_sb) + m * npu_u64(p.positions_sm);
-    if (p.positions_dtype == NPU_DTYPE_I64) position = DEVICE_CAST(const npu_i64, positions)[at];
-    if (p.positions_dtype == NPU_DTYPE_I32) position = DEVICE_CAST(const npu_i32, positions)[at];
-  }
-  if ((p.positions_m != 0 || p.causal != 0) && position < npu_i64(p.k_n)) {
-    keys.end = position < 0 ? 0 : npu_u32(position) + 1;
-  }
-  if (p.causal != 0 && keys.end > m + 1) keys.end = m + 1;
-  if (p.window != 0 && position >= npu_i64(p.window)) {
-    const npu_i64 first = position - npu_i64(p.window) + 1;
-    keys.first = first < npu_i64(keys.end) ? npu_u32(first) : keys.end;
-  }
-  return keys;
-}
 
 template <class T>
 NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE_PTR(const T) v,
@@ -97,14 +53,7 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
   }
 
   // What any of the rows sees, and what each of this thread's rows does.
-  NpuKeys seen = {p.k_n, 0};
-  for (npu_u32 row = 0; row < NPU_TILE; ++row) {
-    const NpuKeys keys = npu_visible_keys(positions, p, batch, first_row + row);
-    if (keys.first < keys.end) {
-      seen.first = keys.first < seen.first ? keys.first : seen.first;
-      seen.end = keys.end > seen.end ? keys.end : seen.end;
-    }
-  }
+  const NpuKeys seen = npu_seen_keys(positions, p, batch, first_row, first_row + NPU_TILE);
   NpuKeys visible[NPU_TILE_BLOCK];
   for (npu_u32 i = 0; i < NPU_TILE_BLOCK; ++i) {
     visible[i] = npu_visible_keys(positions, p, batch, first_row + block_row + i);
@@ -141,12 +90,7 @@ NPU_FUNC void npu_attention(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE
         const npu_u32 n = first_key + block_column + j;
         npu_f32 score = -NPU_INFINITY;
         if (n >= visible[i].first && n < visible[i].end) {
-          score = block.v[i][j] * p.scale;
-          if (p.softcap > 0.0f) score = p.softcap * npu_tanh(score / p.softcap);
-          if (p.mask_n != 0) {
-            const npu_u64 at = mask_base + m * npu_u64(p.mask_sm) + n * npu_u64(p.mask_sn);
-            score += npu_mask_term(mask, p.mask_dtype, at);
-          }
+          score = npu_attention_score(block.v[i][j], mask, p, mask_base, m, n);
         }
         p_tile[(block_row + i) * NPU_ATTENTION_PITCH + block_column + j] = score;
       }

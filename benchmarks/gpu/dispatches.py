@@ -1,7 +1,7 @@
 """GPU time of every dispatch of a program on an NVIDIA GPU: the shaders, compiled with NVRTC.
 
     python benchmarks/gpu/dispatches.py FILE.npubin [--entry NAME] [--input NAME=VALUE ...]
-        [--rounds 30] [--each] [--top 40] [--json]
+        [--rounds 30] [--each] [--top 40] [--plain] [--json]
 
 The dispatches run in order, as one CUDA graph with an event behind each, so that caches are as in
 a run; a dispatch's time is the median of the rounds and includes the gap to the next kernel, which
@@ -21,6 +21,7 @@ import argparse
 import json
 import sys
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,7 @@ from npu_compiler.compiled_program import CompiledProgram, KernelCall, TensorSpe
 from npu_compiler.dtypes import FLOATING  # noqa: E402
 from tests.gpu.driver import cuda  # noqa: E402
 from tests.gpu.execution import GpuProgram  # noqa: E402
+from tests.gpu.launches import Launch  # noqa: E402
 
 _BLOCK = 1 << 20
 
@@ -45,11 +47,13 @@ def _random(spec: TensorSpec, generator: np.random.Generator) -> np.ndarray:
     return generator.integers(0, 2, _BLOCK).astype(numpy_dtype(spec.storage_dtype))
 
 
-def filled(program: CompiledProgram, entry: str | None, values: dict[str, int]) -> GpuProgram:
+def filled(
+    program: CompiledProgram, entry: str | None, values: dict[str, int], schedules: bool
+) -> GpuProgram:
     """The program in GPU memory with random weights and inputs. Raises KeyError for a name in
     ``values`` that begins no input's.
     """
-    gpu = GpuProgram(program, None, entry)
+    gpu = GpuProgram(program, None, entry, schedules=schedules)
     generator = np.random.default_rng(0)
     blocks: dict[str, np.ndarray] = {}
     for spec in program.weight_specs:
@@ -106,11 +110,16 @@ class Row:
         return self.flops / self.us_each * 1e-6
 
 
+def _start(launches: list[Launch]) -> None:
+    for launch in launches:
+        launch.start()
+
+
 def rows_of(gpu: GpuProgram, times: list[float], each: bool) -> list[Row]:
     """One row per kind of dispatch (or per dispatch), the most time first."""
     rows: dict[object, Row] = {}
-    for number, (call, launch, time) in enumerate(zip(gpu.calls, gpu.launches, times, strict=True)):
-        what = _what(call, launch.entry)
+    for number, (call, time) in enumerate(zip(gpu.calls, times, strict=True)):
+        what = _what(call, gpu.launches[number][0].entry)
         key = number if each else what
         row = rows.setdefault(key, Row(what, call.bytes, call.flops))
         row.count += 1
@@ -127,12 +136,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--each", action="store_true", help="a row for every dispatch")
     parser.add_argument("--top", type=int, default=40, help="rows of the table")
+    parser.add_argument("--plain", action="store_true", help="no schedules")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     program = CompiledProgram.load(options.program)
     values = {n: int(v) for n, v in (text.split("=") for text in options.input)}
-    gpu = filled(program, options.entry, values)
-    times, total = time_each([launch.start for launch in gpu.launches], options.rounds)
+    gpu = filled(program, options.entry, values, not options.plain)
+    starts = [partial(_start, launches) for launches in gpu.launches]
+    times, total = time_each(starts, options.rounds)
     bandwidth = read_bandwidth()
     gap = empty_kernel()
     event = max(sum(times) - total, 0.0) / len(times)

@@ -51,6 +51,7 @@ npu_f32 npu_sqrt(npu_f32 v);
 npu_f32 npu_tanh(npu_f32 v);
 
 #define NPU_UNROLL
+#define NPU_NO_UNROLL
 struct NpuWide {
   npu_u32 v[4];
 };

@@ -67,6 +67,8 @@ NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return metal::precise::tanh(v); }
 
 // A loop whose number of turns is known and small.
 #define NPU_UNROLL _Pragma("clang loop unroll(full)")
+// A loop that is better short than fast: it is rarely needed.
+#define NPU_NO_UNROLL _Pragma("clang loop unroll(disable)")
 
 // 16 bytes from element `index` on, which lie at a multiple of 16 in an operand that may itself
 // begin at a multiple of 8 (a mapped file's weights).

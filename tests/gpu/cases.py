@@ -44,13 +44,13 @@ class GpuCase:
     weights: list[np.ndarray]
     expected: list[np.ndarray]
 
-    def run(self, separate: bool = False) -> list[str]:
+    def run(self, separate: bool = False, schedules: bool = True) -> list[str]:
         """Run on the GPU and compare; the names of the entry points that ran.
 
         Raises AssertionError for other results, CudaError.
         """
         program = CompiledProgram.from_bytes(self.program)
-        gpu = GpuProgram(program, self.weights, separate=separate)
+        gpu = GpuProgram(program, self.weights, separate=separate, schedules=schedules)
         results = gpu.run(self.inputs)
         assert len(results) == len(self.expected)
         for slot, (result, expected) in enumerate(zip(results, self.expected, strict=True)):
@@ -60,7 +60,7 @@ class GpuCase:
             except AssertionError as error:
                 raise AssertionError(f"output {slot}: {error}") from None
             check_padding(program.output_specs[slot], raw)
-        return [launch.entry for launch in gpu.launches]
+        return [launch.entry for launches in gpu.launches for launch in launches]
 
 
 def make_case(name: str, module: nn.Module, *inputs: torch.Tensor, **options: Any) -> GpuCase:
@@ -111,7 +111,7 @@ def models() -> Iterator[GpuCase]:
         model = tiny(family)
         for batch, tokens in ((1, 1), (2, 4), (1, 40)):
             decoder = Decoder(model, window).eval()
-            inputs = inputs_for(model, batch, tokens, 75, torch.float32)
+            inputs = inputs_for(model, batch, tokens, 175, torch.float32)
             names = [tensor["name"] for tensor in ir_of(decoder, inputs)["graph_inputs"]][3:]
             yield make_case(
                 f"{family}, {batch} x {tokens} tokens",
@@ -143,14 +143,14 @@ def read(file: IO[bytes]) -> Iterator[GpuCase]:
             return
 
 
-def run_all(cases: Iterable[GpuCase], separate: bool) -> bool:
+def run_all(cases: Iterable[GpuCase], separate: bool = False, schedules: bool = True) -> bool:
     """Run cases and print what failed and which entry points ran; False where one failed."""
     ran: Counter[str] = Counter()
     failed = count = 0
     for case in cases:
         count += 1
         try:
-            ran.update(case.run(separate))
+            ran.update(case.run(separate, schedules))
         except Exception as error:
             failed += 1
             print(f"FAILED {case.name}: {type(error).__name__}: {error}", flush=True)
@@ -169,6 +169,7 @@ def main() -> None:
     parser.add_argument("--select", default=",".join(SELECTIONS), help="with --write")
     parser.add_argument("--step", type=int, default=1, help="every so many of the operators")
     parser.add_argument("--every", type=int, default=1, help="with --run: every so many cases")
+    parser.add_argument("--plain", action="store_true", help="no schedules")
     parser.add_argument("--separate", action="store_true", help="memory for every intermediate")
     options = parser.parse_args()
     if options.write is not None:
@@ -179,7 +180,7 @@ def main() -> None:
     if options.run is not None:
         with gzip.open(options.run, "rb") as file:
             chosen = (case for i, case in enumerate(read(file)) if i % options.every == 0)
-            if not run_all(chosen, options.separate):
+            if not run_all(chosen, options.separate, not options.plain):
                 sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from npu_compiler.arrays import cast, numpy_dtype
 from npu_compiler.compiled_program import CompiledProgram, TensorSpec
 from npu_compiler.program.recipes import recipe_sources, run_recipe
 from tests.gpu.driver import Memory, cuda
-from tests.gpu.launches import Launch, make_launch
+from tests.gpu.launches import Launch, make_launches
 
 POISON = 0xFF
 
@@ -43,7 +43,8 @@ class GpuProgram:
     """An entry point in GPU memory. ``separate`` gives every intermediate memory of its own, where
     compute-sanitizer sees each access beyond it; otherwise they share the arena as on a device.
 
-    ``weights`` are as ``device_weights`` makes them; None leaves them unset (for timing).
+    ``weights`` are as ``device_weights`` makes them; None leaves them unset (for timing). Without
+    ``schedules`` every kernel runs by its record's own launch.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class GpuProgram:
         weights: Sequence[np.ndarray] | None,
         entry: str | None = None,
         separate: bool = False,
+        schedules: bool = True,
     ) -> None:
         self.program, self.entry = program, program.entry(entry)
         self._memory: dict[int, Memory] = {}
@@ -70,10 +72,12 @@ class GpuProgram:
             if donor is not None:
                 self._memory[spec.buffer] = self._own(inputs[donor])
         self.calls = self.entry.kernel_calls
-        self.launches: list[Launch] = [
-            make_launch(
+        # By dispatch.
+        self.launches: list[list[Launch]] = [
+            make_launches(
                 call,
                 [None if o is None else self._address(o.buffer) + o.offset for o in call.operands],
+                schedules,
             )
             for call in self.calls
         ]
@@ -101,8 +105,9 @@ class GpuProgram:
 
     def start(self) -> None:
         """Start every dispatch."""
-        for launch in self.launches:
-            launch.start()
+        for launches in self.launches:
+            for launch in launches:
+                launch.start()
 
     def run(self, inputs: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Run once with the inputs in order, over poisoned memory; each output in its dtype in the

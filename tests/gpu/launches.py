@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,15 +12,18 @@ from typing import Any
 from npu_compiler.compiled_program import KernelCall
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels import KERNELS
-from npu_compiler.kernels.record import Kernel
-from tests.gpu.driver import cuda
+from npu_compiler.kernels.expr import evaluate
+from npu_compiler.kernels.schedule import Launch as RecordLaunch
+from tests.gpu.driver import Memory, cuda
 from tests.shaders.nvrtc import compile_cuda
 from tests.shaders.texts import generator, shader_text
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A dispatch that is ready to go. ``memory`` is what the argument pointers point to."""
+    """A launch of a dispatch that is ready to go. ``memory`` is what the argument pointers point
+    to, and scratch memory.
+    """
 
     entry: str
     function: ctypes.c_void_p
@@ -73,43 +76,58 @@ def parameter_struct(call: KernelCall) -> bytes:
     return bytes(data)
 
 
-def entry_name(call: KernelCall) -> str:
-    """The variant of the kernel for the dtype of the dispatch's operands."""
+def _type_of(call: KernelCall) -> str | None:
+    """Short dtype that the kernel's type variable stands for; None where it has none."""
     kernel = KERNELS[call.kernel_name]
-    if not kernel.types:
-        return kernel.name
     for operand, view in zip(kernel.operands, call.operands, strict=True):
         if operand.dtype == "T" and view is not None:
-            return f"{kernel.name}_{DTYPES[view.dtype].short}"
-    raise ValueError(f"{call.name}: no operand says which dtype {kernel.name} computes in")
+            return DTYPES[view.dtype].short
+    if kernel.types:
+        raise ValueError(f"{call.name}: no operand says which dtype {kernel.name} computes in")
+    return None
 
 
-def groups_of(call: KernelCall, kernel: Kernel) -> tuple[int, int, int]:
+def _groups(launch: RecordLaunch, size: Sequence[int]) -> tuple[int, int, int]:
     """Threadgroups in x, y, z."""
-    if kernel.launch.unit == "threadgroups":
-        return call.grid
-    x, y, z = (
-        -(-size // threads) for size, threads in zip(call.grid, call.threadgroup, strict=True)
-    )
+    if launch.unit == "threads":
+        size = [-(-n // threads) for n, threads in zip(size, launch.threadgroup, strict=True)]
+    x, y, z = size
     return x, y, z
 
 
-def make_launch(call: KernelCall, addresses: Sequence[int | None]) -> Launch:
-    """The launch of a dispatch whose operands begin at ``addresses``; None: the operand is absent.
+def make_launches(
+    call: KernelCall,
+    addresses: Sequence[int | None],
+    schedules: bool = True,
+    scratch: Callable[[int], Memory] | None = None,
+) -> list[Launch]:
+    """The launches of a dispatch whose operands begin at ``addresses`` (None: the operand is
+    absent): by the schedule that a GPU device chooses, or, without ``schedules``, by the record's
+    own launch. ``scratch`` gives memory to the stages of a schedule, by default some of their own.
 
     Raises CudaError or RuntimeError for a kernel that does not compile or load.
     """
     kernel = KERNELS[call.kernel_name]
-    entry = entry_name(call)
-    values = [ctypes.c_uint64(a or 0) for a in addresses]
+    views = {o.name: v for o, v in zip(kernel.operands, call.operands, strict=True)}
+    schedule = kernel.choose(views, call.params) if schedules else None
+    number = 0 if schedule is None else 1 + kernel.schedules.index(schedule)
+    env = kernel.view_environment(views, call.params)
+    arrays: list[Memory] = []
+    if schedule is not None:
+        give = scratch or (lambda size: Memory(cuda(), size))
+        arrays = [give(size) for size in schedule.scratch_bytes(env)]
+    values = [ctypes.c_uint64(a or 0) for a in (*addresses, *(m.address for m in arrays))]
     parameters = ctypes.create_string_buffer(parameter_struct(call), _layout(kernel.name).size)
-    memory = (*values, parameters)
-    pointers = (ctypes.c_void_p * len(memory))(*(ctypes.addressof(m) for m in memory))
-    return Launch(
-        entry,
-        _function(kernel.shader, entry),
-        groups_of(call, kernel),
-        call.threadgroup,
-        pointers,
-        memory,
-    )
+    held = (*values, parameters)
+    pointers = (ctypes.c_void_p * len(held))(*(ctypes.addressof(m) for m in held))
+    dtype = _type_of(call)
+    launches = []
+    for point in kernel.entry_points:
+        if point.schedule != number:
+            continue
+        (name,) = point.variants(() if dtype is None else (dtype,))
+        groups = _groups(point.launch, [evaluate(size, env) for size in point.launch.size])
+        function = _function(point.shader, name)
+        memory = (held, arrays)
+        launches.append(Launch(name, function, groups, point.launch.threadgroup, pointers, memory))
+    return launches

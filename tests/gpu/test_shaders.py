@@ -20,13 +20,14 @@ OPERATOR_PARTS = 16
 
 
 @pytest.mark.parametrize("selection", [cases.kernels, cases.models], ids=lambda s: s.__name__)
-def test_selection(selection: Callable[[], Iterator[cases.GpuCase]]) -> None:
-    assert cases.run_all(selection(), separate=False)
+@pytest.mark.parametrize("schedules", [True, False], ids=["schedules", "plain"])
+def test_selection(selection: Callable[[], Iterator[cases.GpuCase]], schedules: bool) -> None:
+    assert cases.run_all(selection(), schedules=schedules)
 
 
 @pytest.mark.parametrize("first", range(OPERATOR_PARTS))
 def test_operators(first: int) -> None:
-    assert cases.run_all(cases.operators(OPERATOR_PARTS, first), separate=False)
+    assert cases.run_all(cases.operators(OPERATOR_PARTS, first))
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,87 @@
 
 from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
+from npu_compiler.kernels.schedule import Schedule, Scratch, Stage
 
 # Rows of queries, keys, and columns of v that a threadgroup of the shader handles at a time.
 ATTENTION_ROWS = 32
 ATTENTION_COLUMNS = 64
+
+_OUTER_AXES = {"q": "bhm", "k": "bhn", "v": "bhn"}
+# Rows of queries, keys and values can be loaded 16 bytes at a time, and are at most 256 wide.
+WIDE = (
+    *(f"{o}.sd == 1 and {o}.offset % 16 == 0" for o in "qkv"),
+    *(
+        f"{o}.s{a} * {o}.item % 16 == 0"
+        for o, m in zip("qkv", "mnn", strict=True)
+        for a in f"bh{m}"
+    ),
+    "q.d * q.item % 16 == 0 and v.d * v.item % 16 == 0",
+    "q.d <= 256 and v.d <= 256",
+)
+# Queries of all the heads that share keys, for which reading keys and values is all that counts.
+FEW_QUERIES = 16
+# Of schedule split: keys and queries of a part, columns that are joined at a time.
+SPLIT_KEYS = 64
+SPLIT_ROWS = 8
+JOIN_COLUMNS = 32
+# Queries and columns of a threadgroup of schedule tiles.
+TILE_ROWS = 32
+TILE_COLUMNS = 128
+
+SPLIT = Schedule(
+    "split",
+    "attention_split.metal",
+    (f"q.m * (q.h // k.h) <= {FEW_QUERIES}", f"k.n > {2 * SPLIT_KEYS}", *WIDE),
+    (
+        Stage(
+            Launch(
+                (
+                    f"ceil_div(k.n, {SPLIT_KEYS})",
+                    f"ceil_div(q.m * (q.h // k.h), {SPLIT_ROWS})",
+                    "y.b * k.h",
+                ),
+                (256, 1, 1),
+                unit="threadgroups",
+            ),
+            shared=(("room", "f32", 2048), ("scores", "f32", SPLIT_ROWS * SPLIT_KEYS)),
+            name="part",
+        ),
+        Stage(
+            Launch(
+                ("y.b * y.h * y.m", f"ceil_div(v.d, {JOIN_COLUMNS})", "1"),
+                (256, 1, 1),
+                unit="threadgroups",
+            ),
+            shared=(("partial", "f32", 8 * (JOIN_COLUMNS + 1)),),
+            name="join",
+        ),
+    ),
+    # Of each query and part: sums of values; the largest score and the sum of exponentials.
+    (
+        Scratch("sums", "f32", f"y.b * y.h * y.m * ceil_div(k.n, {SPLIT_KEYS}) * v.d"),
+        Scratch("stats", "f32", f"y.b * y.h * y.m * ceil_div(k.n, {SPLIT_KEYS}) * 2"),
+    ),
+)
+TILES = Schedule(
+    "tiles",
+    "attention_tiles.metal",
+    WIDE,
+    (
+        Stage(
+            Launch(
+                (
+                    f"ceil_div(y.m, {TILE_ROWS})",
+                    f"ceil_div(y.d, {TILE_COLUMNS})",
+                    "y.b * y.h",
+                ),
+                (128, 1, 1),
+                unit="threadgroups",
+            ),
+            shared=(("room", "f32", 2048), ("scores", "f32", TILE_ROWS * 68)),
+        ),
+    ),
+)
 
 ATTENTION = Kernel(
     id=15,
@@ -21,7 +98,8 @@ ATTENTION = Kernel(
     where these are given. With positions or ``causal`` it sees no key behind its own position, with
     ``window`` w > 0 none at or before its position minus w. Keys and values that no query of a
     batch element can see are not read; the order of a query's sums depends on its position alone,
-    not on how many keys, queries or batch elements there are. A query that sees no key (all its
+    not on how many keys, queries or batch elements there are (on a GPU also on which of the
+    schedules runs, which the sizes decide). A query that sees no key (all its
     scores are -inf) gives zeros, as PyTorch's scaled_dot_product_attention does, or NaN
     (``empty_is_nan``), as a softmax does.""",
     operands=(
@@ -77,4 +155,12 @@ ATTENTION = Kernel(
         ("rows", "f32", 3 * ATTENTION_ROWS),
     ),
     flops="2 * y.b * y.h * y.m * k.n * (q.d + v.d)",
+    schedules=(SPLIT, TILES),
+    constants={
+        "SPLIT_KEYS": SPLIT_KEYS,
+        "SPLIT_ROWS": SPLIT_ROWS,
+        "JOIN_COLUMNS": JOIN_COLUMNS,
+        "TILES_ROWS": TILE_ROWS,
+        "TILES_COLUMNS": TILE_COLUMNS,
+    },
 )

@@ -227,13 +227,22 @@ class Kernel:
         fields: Mapping[str, int | float | Sequence[int | float]],
     ) -> Schedule | None:
         """The schedule that GPU devices take for a dispatch; None: the kernel's own launch."""
+        env = self.view_environment(operands, fields)
+        return next((s for s in self.schedules if s.fits(env, operands)), None)
+
+    def view_environment(
+        self,
+        operands: Mapping[str, OperandView | None],
+        fields: Mapping[str, int | float | Sequence[int | float]],
+    ) -> dict[str, int]:
+        """Names that expressions of schedules may read."""
         shapes = {n: None if v is None else v.shape for n, v in operands.items()}
         env = self.environment(shapes, fields)
         for o in self.operands:
             view = operands.get(o.name)
             if view is not None:
                 env.update(view_names(o.name, o.axes, view))
-        return next((s for s in self.schedules if s.fits(env, operands)), None)
+        return env
 
     def flop_count(self, env: Mapping[str, int]) -> int:
         """Floating-point operations of a dispatch (a multiply-add counts two)."""

@@ -2,6 +2,7 @@
 
 from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
+from npu_compiler.kernels.schedule import Schedule, Scratch, Stage
 
 # Values of the field ``op`` of the reduce kernel; part of the .npubin format.
 REDUCE_OPS = {
@@ -112,6 +113,26 @@ VARIANCE = Kernel(
     flops="4 * x.a * x.b * x.c * x.k * x.l",
 )
 
+# Elements of a row that a threadgroup of schedule long looks through.
+ARG_PART = 2048
+_ARG_SHARED = (("keys", "i64", ROW_THREADS), ("places", "i64", ROW_THREADS))
+_ARG_FOUND = f"x.a * x.b * x.c * ceil_div(x.k, {ARG_PART})"
+# Few rows do not fill a GPU with a threadgroup each: the logits of a language model.
+ARG_LONG = Schedule(
+    "long",
+    "reduce.metal",
+    (f"x.k >= {2 * ARG_PART}", "x.a * x.b * x.c <= 64"),
+    tuple(
+        Stage(
+            Launch((parts, "x.b * x.c", "x.a"), (ROW_THREADS, 1, 1), unit="threadgroups"),
+            _ARG_SHARED,
+            name,
+        )
+        for name, parts in (("part", f"ceil_div(x.k, {ARG_PART})"), ("join", "1"))
+    ),
+    (Scratch("found_keys", "i64", _ARG_FOUND), Scratch("found_places", "i64", _ARG_FOUND)),
+)
+
 ARG_REDUCE = Kernel(
     id=10,
     name="arg_reduce",
@@ -132,7 +153,11 @@ ARG_REDUCE = Kernel(
         "x.k >= 1",
         f"op <= {max(ARG_OPS.values())}",
     ),
-    shared=(("keys", "i64", ROW_THREADS), ("places", "i64", ROW_THREADS)),
+    shared=_ARG_SHARED,
     flops="x.a * x.b * x.c * x.k",
-    constants={f"ARG_{name.upper()}": value for name, value in ARG_OPS.items()},
+    schedules=(ARG_LONG,),
+    constants={
+        **{f"ARG_{name.upper()}": value for name, value in ARG_OPS.items()},
+        "ARG_PART": ARG_PART,
+    },
 )

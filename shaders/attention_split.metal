@@ -1,0 +1,362 @@
+// Attention of few queries over many keys (schedule split of kernel attention): what counts is how
+// fast keys and values come.
+//
+// part: a threadgroup takes 64 keys of one head of keys, for up to 8 queries of all the heads that
+// share it, so that keys and values are read once. Their scores, the softmax among those keys and
+// the sums of values go to scratch memory. Threadgroups whose keys no query sees leave at once.
+// join: adds up what the parts found for a query, rescaled to the largest of all its scores.
+//
+// Parts begin at multiples of 64 keys and are joined in a fixed order, so that the order of a
+// query's sums depends on its position alone.
+#include "attention.h"
+#include "common.h"
+#include "group_reduce.h"
+#include "wide.h"
+
+#define NPU_SPLIT_SIMD_GROUPS 8
+// 16 lanes share a key (and a value), half a SIMD group takes four of them at a time.
+#define NPU_SPLIT_LANES 16
+#define NPU_SPLIT_EACH 4
+#define NPU_SPLIT_DOTS (NPU_SPLIT_ROWS * NPU_SPLIT_EACH)
+// Parts that a threadgroup joins side by side, and how many of those a thread loads at a time.
+#define NPU_JOIN_PARTS 32
+#define NPU_JOIN_AT_ONCE 4
+#define NPU_JOIN_PITCH (NPU_JOIN_COLUMNS + 1)
+
+#if NPU_ATTENTION_SPLIT_PART_ROOM_ELEMENTS < 2048 ||                              \
+    NPU_ATTENTION_SPLIT_PART_SCORES_ELEMENTS < NPU_SPLIT_ROWS * NPU_SPLIT_KEYS || \
+    NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < NPU_SPLIT_SIMD_GROUPS * NPU_JOIN_PITCH
+#error "attention: the schedule's threadgroup arrays are too small"
+#endif
+
+// The queries that share a head of keys are numbered position by position, all heads of one before
+// those of the next.
+struct NpuSplitRow {
+  npu_u32 m, head;
+};
+
+NPU_FUNC NpuSplitRow npu_split_row(CONSTANT_REF(AttentionParams) p, npu_u32 kv_head, npu_u32 row) {
+  const npu_u32 groups = p.q_h / p.k_h;
+  const NpuSplitRow found = {row / groups, kv_head * groups + row % groups};
+  return found;
+}
+
+struct NpuSplitWide {
+  NpuWide key[NPU_SPLIT_EACH];
+};
+
+// 16 bytes of each of a lane's keys (or values), of which `seen` are there; the first is `first`.
+template <class T>
+NPU_FUNC NpuSplitWide npu_split_load(DEVICE_PTR(const T) from, npu_u64 base, npu_u64 stride,
+                                     npu_u32 first, NpuKeys seen, bool inside) {
+  NpuSplitWide loaded;
+  NPU_UNROLL
+  for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+    loaded.key[i] = npu_wide_zero();
+    const npu_u32 n = first + i;
+    if (inside && n >= seen.first && n < seen.end) {
+      loaded.key[i] = npu_load_wide(from, base + n * stride);
+    }
+  }
+  return loaded;
+}
+
+// A lane's products, by row, then by key.
+struct NpuSplitDots {
+  npu_f32 v[NPU_SPLIT_DOTS];
+};
+
+// One step of a sum over lanes: a lane keeps one half of the 2 N products that are left, the upper
+// one where its bit of `partner` is set, and passes on the half that its partner keeps.
+template <npu_u32 N>
+NPU_FUNC void npu_split_fold(THREAD_REF(NpuSplitDots) dots, npu_u32 lane,
+                             npu_u32 partner NPU_SITE_PARAM) {
+  const bool upper = (lane & partner) != 0;
+  NPU_UNROLL
+  for (npu_u32 i = 0; i < N; ++i) {
+    const npu_f32 keep = upper ? dots.v[i + N] : dots.v[i];
+    const npu_f32 pass = upper ? dots.v[i] : dots.v[i + N];
+    dots.v[i] = keep + npu_simd_shuffle_xor(pass, partner NPU_SITE_ARG);
+  }
+}
+
+template <class T>
+NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
+                                       DEVICE_PTR(const T) v, DEVICE_PTR(const npu_u8) mask,
+                                       DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T),
+                                       DEVICE_PTR(npu_f32) sums, DEVICE_PTR(npu_f32) stats,
+                                       CONSTANT_REF(AttentionParams) p,
+                                       THREADGROUP_PTR(npu_f32) room,
+                                       THREADGROUP_PTR(npu_f32) scores, NpuThread self) {
+  const npu_u32 batch = self.group_z / p.k_h;
+  const npu_u32 kv_head = self.group_z % p.k_h;
+  const npu_u32 groups = p.q_h / p.k_h;
+  const npu_u32 all_rows = p.q_m * groups;
+  const npu_u32 first_row = self.group_y * NPU_SPLIT_ROWS;
+  const npu_u32 left = all_rows - first_row;
+  const npu_u32 rows = left < NPU_SPLIT_ROWS ? left : NPU_SPLIT_ROWS;
+  const npu_u32 first_key = self.group_x * NPU_SPLIT_KEYS;
+  const NpuKeys seen =
+      npu_seen_keys(positions, p, batch, first_row / groups, (first_row + rows - 1) / groups + 1);
+  // All threads or none.
+  if (seen.end <= first_key || seen.first >= first_key + NPU_SPLIT_KEYS) return;
+
+  // Elements of 16 bytes, and how many times those a query, key or value has.
+  const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
+  const npu_u32 pieces = p.q_d / count;
+  const npu_u32 part = self.lane / NPU_SPLIT_LANES;
+  const npu_u32 piece = self.lane % NPU_SPLIT_LANES;
+  const npu_u32 place = self.simd * 2 * NPU_SPLIT_EACH + part * NPU_SPLIT_EACH;
+  const npu_u32 own_key = first_key + place;
+  const npu_u64 k_base = batch * npu_u64(p.k_sb) + kv_head * npu_u64(p.k_sh);
+  const npu_u64 v_base = batch * npu_u64(p.v_sb) + kv_head * npu_u64(p.v_sh);
+  NpuSplitWide keys =
+      npu_split_load<T>(k, k_base + piece * count, npu_u64(p.k_sn), own_key, seen, piece < pieces);
+  NpuSplitWide values = npu_split_load<T>(v, v_base + piece * count, npu_u64(p.v_sn), own_key, seen,
+                                          piece * count < p.v_d);
+
+  for (npu_u32 i = self.index; i < rows * pieces; i += NPU_SPLIT_SIMD_GROUPS * NPU_SIMD_WIDTH) {
+    const npu_u32 row = i / pieces;
+    const npu_u32 d = i % pieces * count;
+    const NpuSplitRow query = npu_split_row(p, kv_head, first_row + row);
+    const NpuWide wide = npu_load_wide(
+        q, batch * npu_u64(p.q_sb) + query.head * npu_u64(p.q_sh) + query.m * npu_u64(p.q_sm) + d);
+    NPU_UNROLL
+    for (npu_u32 e = 0; e < count; e += 4) {
+      NpuQuad quad;
+      NPU_UNROLL
+      for (npu_u32 c = 0; c < 4; ++c) quad.v[c] = npu_element(wide, e + c, T());
+      npu_store_quad(room, row * p.q_d + d + e, quad);
+    }
+  }
+  npu_barrier();
+
+  // Products of the rows with the lane's keys, as far as its pieces go.
+  NpuSplitDots dots;
+  NPU_UNROLL
+  for (npu_u32 i = 0; i < NPU_SPLIT_DOTS; ++i) dots.v[i] = 0.0f;
+  for (npu_u32 turn = piece; turn < pieces; turn += NPU_SPLIT_LANES) {
+    if (turn != piece) {
+      keys = npu_split_load<T>(k, k_base + turn * count, npu_u64(p.k_sn), own_key, seen, true);
+    }
+    NPU_UNROLL
+    for (npu_u32 e = 0; e < count; e += 4) {
+      npu_f32 key[NPU_SPLIT_EACH][4];
+      NPU_UNROLL
+      for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+        NPU_UNROLL
+        for (npu_u32 c = 0; c < 4; ++c) key[i][c] = npu_element(keys.key[i], e + c, T());
+      }
+      NPU_UNROLL
+      for (npu_u32 r = 0; r < NPU_SPLIT_ROWS; ++r) {
+        if (r >= rows) continue;
+        const NpuQuad quad = npu_load_quad(room, r * p.q_d + turn * count + e);
+        NPU_UNROLL
+        for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+          NPU_UNROLL
+          for (npu_u32 c = 0; c < 4; ++c) {
+            dots.v[r * NPU_SPLIT_EACH + i] += quad.v[c] * key[i][c];
+          }
+        }
+      }
+    }
+  }
+  // Over the 16 lanes that share a key; lane number `piece` ends with two of its products.
+  npu_split_fold<16>(dots, piece, 8);
+  npu_split_fold<8>(dots, piece, 4);
+  npu_split_fold<4>(dots, piece, 2);
+  npu_split_fold<2>(dots, piece, 1);
+  {
+    const npu_u32 row = piece / 2;
+    const NpuSplitRow query = npu_split_row(p, kv_head, first_row + row);
+    NpuKeys visible = {0, 0};
+    if (row < rows) visible = npu_visible_keys(positions, p, batch, query.m);
+    const npu_u64 mask_base = batch * npu_u64(p.mask_sb) + query.head * npu_u64(p.mask_sh);
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < 2; ++i) {
+      const npu_u32 at = piece % 2 * 2 + i;
+      const npu_u32 n = own_key + at;
+      npu_f32 score = -NPU_INFINITY;
+      if (n >= visible.first && n < visible.end) {
+        score = npu_attention_score(dots.v[i], mask, p, mask_base, query.m, n);
+      }
+      scores[row * NPU_SPLIT_KEYS + place + at] = score;
+    }
+  }
+  npu_barrier();
+
+  // A SIMD group for the softmax of each row.
+  const npu_u64 parts = (npu_u64(p.k_n) + NPU_SPLIT_KEYS - 1) / NPU_SPLIT_KEYS;
+  const npu_u64 first_place = self.group_z * npu_u64(all_rows) + first_row;
+  {
+    const npu_u32 at = self.simd * NPU_SPLIT_KEYS + self.lane;
+    const npu_f32 a = scores[at];
+    const npu_f32 b = scores[at + NPU_SIMD_WIDTH];
+    const npu_f32 largest = npu_simd_reduce(NPU_REDUCE_MAX, npu_max(a, b));
+    // While all scores are -inf any finite shift makes their exponentials 0.
+    const npu_f32 shift = largest == -NPU_INFINITY ? 0.0f : largest;
+    const npu_f32 e_a = npu_exp(a - shift);
+    const npu_f32 e_b = npu_exp(b - shift);
+    const npu_f32 total = npu_simd_reduce(NPU_REDUCE_SUM, e_a + e_b);
+    scores[at] = e_a;
+    scores[at + NPU_SIMD_WIDTH] = e_b;
+    if (self.lane == 0 && self.simd < rows) {
+      const npu_u64 to = 2 * ((first_place + self.simd) * parts + self.group_x);
+      stats[to] = largest;
+      stats[to + 1] = total;
+    }
+  }
+  npu_barrier();
+
+  // Sums of the values, as many columns at a time as 16 lanes have elements.
+  const npu_u32 columns = NPU_SPLIT_LANES * count;
+  // Rows of each half of a SIMD group that fit into the room for all SIMD groups.
+  const npu_u32 fit = 8 / count;
+  for (npu_u32 first_column = 0; first_column < p.v_d; first_column += columns) {
+    npu_f32 value[NPU_SPLIT_EACH][NPU_WIDE_BYTES / sizeof(T)];
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+      NPU_UNROLL
+      for (npu_u32 e = 0; e < count; ++e) value[i][e] = npu_element(values.key[i], e, T());
+    }
+    npu_f32 sum[NPU_SPLIT_ROWS][NPU_WIDE_BYTES / sizeof(T)];
+    NPU_UNROLL
+    for (npu_u32 r = 0; r < NPU_SPLIT_ROWS; ++r) {
+      NPU_UNROLL
+      for (npu_u32 e = 0; e < count; ++e) sum[r][e] = 0.0f;
+      if (r >= rows) continue;
+      const NpuQuad weight = npu_load_quad(scores, r * NPU_SPLIT_KEYS + place);
+      NPU_UNROLL
+      for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+        NPU_UNROLL
+        for (npu_u32 e = 0; e < count; ++e) {
+          sum[r][e] += weight.v[i] * value[i][e];
+        }
+      }
+    }
+    const npu_u32 next = first_column + columns + piece * count;
+    values = npu_split_load<T>(v, v_base + next, npu_u64(p.v_sn), own_key, seen, next < p.v_d);
+    // The first half of a SIMD group keeps the first four rows of both, the second half the others.
+    NPU_UNROLL
+    for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
+      NPU_UNROLL
+      for (npu_u32 e = 0; e < count; ++e) {
+        const npu_f32 low = sum[r][e];
+        const npu_f32 high = sum[r + NPU_SPLIT_ROWS / 2][e];
+        sum[r][e] = (part != 0 ? high : low) +
+                    npu_simd_shuffle_xor(part != 0 ? low : high, NPU_SPLIT_LANES);
+      }
+    }
+    NPU_UNROLL
+    for (npu_u32 pass = 0; pass < NPU_SPLIT_ROWS / 2; pass += fit) {
+      NPU_UNROLL
+      for (npu_u32 r = 0; r < fit; ++r) {
+        const npu_u32 to = ((self.simd * 2 + part) * fit + r) * columns + piece * count;
+        NPU_UNROLL
+        for (npu_u32 e = 0; e < count; e += 4) {
+          const NpuQuad quad = {
+              {sum[pass + r][e], sum[pass + r][e + 1], sum[pass + r][e + 2], sum[pass + r][e + 3]}};
+          npu_store_quad(room, to + e, quad);
+        }
+      }
+      npu_barrier();
+      // As many sums as there are threads.
+      const npu_u32 slots = 2 * fit * columns;
+      npu_f32 total = 0.0f;
+      NPU_UNROLL
+      for (npu_u32 s = 0; s < NPU_SPLIT_SIMD_GROUPS; ++s) total += room[s * slots + self.index];
+      const npu_u32 line = self.index / columns;
+      const npu_u32 row = line / fit * (NPU_SPLIT_ROWS / 2) + pass + line % fit;
+      const npu_u32 column = first_column + self.index % columns;
+      if (row < rows && column < p.v_d) {
+        sums[((first_place + row) * parts + self.group_x) * p.v_d + column] = total;
+      }
+      npu_barrier();
+    }
+  }
+}
+
+template <class T>
+NPU_FUNC void npu_attention_split_join(DEVICE_PTR(const T), DEVICE_PTR(const T),
+                                       DEVICE_PTR(const T), DEVICE_PTR(const npu_u8),
+                                       DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T) y,
+                                       DEVICE_PTR(npu_f32) sums, DEVICE_PTR(npu_f32) stats,
+                                       CONSTANT_REF(AttentionParams) p,
+                                       THREADGROUP_PTR(npu_f32) partial, NpuThread self) {
+  const npu_u32 groups = p.q_h / p.k_h;
+  const npu_u32 all_rows = p.q_m * groups;
+  const npu_u32 outer = self.group_x / all_rows;
+  const npu_u32 batch = outer / p.k_h;
+  const NpuSplitRow query = npu_split_row(p, outer % p.k_h, self.group_x % all_rows);
+  const NpuKeys visible = npu_visible_keys(positions, p, batch, query.m);
+  const npu_u32 first = visible.first / NPU_SPLIT_KEYS;
+  const npu_u32 end = visible.first < visible.end ? (visible.end - 1) / NPU_SPLIT_KEYS + 1 : first;
+  const npu_u64 parts = (npu_u64(p.k_n) + NPU_SPLIT_KEYS - 1) / NPU_SPLIT_KEYS;
+  const npu_u64 base = self.group_x * parts;
+
+  // Eight lanes for four columns each of a part; every 32nd part is theirs, four at a time.
+  const npu_u32 slot = self.simd * 4 + self.lane / 8;
+  const npu_u32 place = self.lane % 8 * 4;
+  const npu_u32 column = self.group_y * NPU_JOIN_COLUMNS + place;
+  npu_f32 largest = -NPU_INFINITY;
+  npu_f32 total = 0.0f;
+  npu_f32 sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  const npu_u32 turn = NPU_JOIN_PARTS * NPU_JOIN_AT_ONCE;
+  for (npu_u32 start = first / turn * turn; start < end; start += turn) {
+    NpuWide wide[NPU_JOIN_AT_ONCE];
+    npu_f32 score[NPU_JOIN_AT_ONCE];
+    npu_f32 weight[NPU_JOIN_AT_ONCE];
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < NPU_JOIN_AT_ONCE; ++i) {
+      const npu_u32 c = start + i * NPU_JOIN_PARTS + slot;
+      wide[i] = npu_wide_zero();
+      score[i] = -NPU_INFINITY;
+      weight[i] = 0.0f;
+      if (c < first || c >= end) continue;
+      score[i] = stats[2 * (base + c)];
+      weight[i] = stats[2 * (base + c) + 1];
+      if (column < p.v_d) wide[i] = npu_load_wide(sums, (base + c) * p.v_d + column);
+    }
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < NPU_JOIN_AT_ONCE; ++i) {
+      const npu_f32 most = npu_max(largest, score[i]);
+      const npu_f32 shift = most == -NPU_INFINITY ? 0.0f : most;
+      const npu_f32 before = npu_exp(largest - shift);
+      const npu_f32 now = npu_exp(score[i] - shift);
+      largest = most;
+      total = total * before + weight[i] * now;
+      NPU_UNROLL
+      for (npu_u32 e = 0; e < 4; ++e) {
+        sum[e] = sum[e] * before + npu_element(wide[i], e, npu_f32()) * now;
+      }
+    }
+  }
+
+  // All of them to the largest score of all.
+  const npu_f32 most =
+      npu_group_reduce(NPU_REDUCE_MAX, largest, partial, NPU_SPLIT_SIMD_GROUPS, self);
+  const npu_f32 factor = npu_exp(largest - (most == -NPU_INFINITY ? 0.0f : most));
+  total *= factor;
+  total += npu_simd_shuffle_xor(total, 8);
+  total += npu_simd_shuffle_xor(total, 16);
+  NPU_UNROLL
+  for (npu_u32 e = 0; e < 4; ++e) {
+    sum[e] *= factor;
+    sum[e] += npu_simd_shuffle_xor(sum[e], 8);
+    sum[e] += npu_simd_shuffle_xor(sum[e], 16);
+    if (self.lane < 8) partial[self.simd * NPU_JOIN_PITCH + place + e] = sum[e];
+  }
+  if (self.lane == 0) partial[self.simd * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS] = total;
+  npu_barrier();
+  const npu_u32 own = self.group_y * NPU_JOIN_COLUMNS + self.index;
+  if (self.index >= NPU_JOIN_COLUMNS || own >= p.y_d) return;
+  npu_f32 all = 0.0f;
+  npu_f32 weights = 0.0f;
+  for (npu_u32 s = 0; s < NPU_SPLIT_SIMD_GROUPS; ++s) {
+    all += partial[s * NPU_JOIN_PITCH + self.index];
+    weights += partial[s * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS];
+  }
+  const bool empty = most == -NPU_INFINITY && p.empty_is_nan == 0;
+  y[batch * npu_u64(p.y_sb) + query.head * npu_u64(p.y_sh) + query.m * npu_u64(p.y_sm) +
+    own * npu_u64(p.y_sd)] = npu_narrow<T>(empty ? 0.0f : all / weights);
+}
