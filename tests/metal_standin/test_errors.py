@@ -6,13 +6,22 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
+import npu_compiler
 from npu_runtime import Executor, MetalBackend, _native, load_weights
 from npu_runtime import device as device_module
 from npu_runtime.device import Device, available_devices
-from npu_runtime.errors import ArgumentError, DeviceError, DeviceUnavailableError, OutOfMemoryError
+from npu_runtime.errors import (
+    ArgumentError,
+    DeviceError,
+    DeviceUnavailableError,
+    OutOfMemoryError,
+    ProgramError,
+)
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.standin import VARIABLE, Standin
+from tests.npu_compiler.harness import Function, images, ir_of
 
 # Codes of MTLCommandBufferError.
 TIMEOUT, PAGE_FAULT, OUT_OF_MEMORY, REMOVED = 2, 3, 8, 11
@@ -72,6 +81,13 @@ def test_bytes_that_leave_a_buffer(metal: Device) -> None:
     for move in (buffer.upload, buffer.download):
         with pytest.raises(ArgumentError, match="offset 10 and 8 bytes leave the buffer of 16"):
             move(10, bytearray(8))
+
+
+def test_a_grid_of_too_many_threads(metal: Device) -> None:
+    wide = torch.zeros(1, 1).expand(2**31 - 1, 8)
+    ir = ir_of(Function(lambda x, y: x @ y.T), (images(1, 8), wide))
+    with pytest.raises(ProgramError, match=r"kernel gemm: axis 0 .* more than 2\*\*32 - 1 threads"):
+        Executor(npu_compiler.compile(ir, compute_dtype="float32"), metal)
 
 
 def test_memory_that_is_used_up(standin: Standin, metal: Device) -> None:

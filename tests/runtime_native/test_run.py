@@ -132,7 +132,11 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(device: _native.Devi
         (binding, 0, [x], [small], "output 'y': the buffer has 8 bytes, the program uses 12"),
         (binding, 0, [x], [read_only], "output 'y': its buffer wraps memory that may only be read"),
         (binding, 0, [x], [x], "output 'y': its buffer shares memory with input 'x'"),
-        (binding, 0, [x], [overlapping], "shares memory with input 'x'"),
+        # Where memory can be wrapped in place.
+        *[
+            (binding, 0, [x], [overlapping], "shares memory with input 'x'")
+            for _ in range(np.shares_memory(overlapping.host_view(), x.host_view()))
+        ],
         (binding, 0, [x], [weights[0]], "output 'y': its buffer shares memory with a weight"),
         (binding, 1, [x], [y], "'state_out': its buffer must be that of input 'state'"),
         (other, 0, [x], [y], "made by another executable"),
@@ -191,7 +195,7 @@ def test_buffer_ranges_are_checked(device: _native.Device) -> None:
 
 
 def test_memory_that_does_not_exist_is_an_out_of_memory_error(device: _native.Device) -> None:
-    with pytest.raises(MemoryError, match="the host cannot give"):
+    with pytest.raises(MemoryError, match="the host cannot give|holds at most"):
         device.allocate(1 << 60)
 
 
