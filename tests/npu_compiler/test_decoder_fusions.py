@@ -85,6 +85,19 @@ def test_bfloat16(name: str) -> None:
     assert count(result)["rotary_cache"] == 2
 
 
+def test_norms_of_one_and_a_weight_are_part_of_products() -> None:
+    """Gemma's."""
+    model = tiny("Gemma", head_dim=16).to(torch.bfloat16)
+    inputs = inputs_for(model, 1, 1, ROWS, torch.bfloat16)
+    decoder = Decoder(model).eval()
+    names = [tensor["name"] for tensor in ir_of(decoder, inputs)["graph_inputs"]][3:]
+    options: dict[str, Any] = {"donate_inputs": names, "weights_in_place": True}
+    kernels = count(check(decoder, *inputs, compute_dtype="bfloat16", devices=["cpu"], **options))
+    assert not kernels["row_norm"] and kernels["linear"] == 4 * 2 + 1
+    # The embedding's factor, the frequencies in float32, the tables.
+    assert kernels["elementwise"] == 3
+
+
 class StaticStep(torch.nn.Module):
     """A step with transformers' own StaticCache (batch, heads, rows, size) and its own masks."""
 
