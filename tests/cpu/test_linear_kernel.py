@@ -137,6 +137,15 @@ def test_wide_layers(short: str, int8: bool, m: int) -> None:
     check(rng, "cpu", FLOATS[short], **sizes, int8=int8, norm="rms", bias=True, residual=True)
 
 
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize(("m", "n", "parts"), [(250, 40, 1), (250, 20, 2), (20, 40, 2)])
+def test_many_rows_of_many_terms(m: int, n: int, parts: int, int8: bool) -> None:
+    """More of x than stays in cache, steps and tiles of weights that are not whole."""
+    sizes = {"m": m, "n": n, "k": 2990, "parts": parts}
+    rng = np.random.default_rng(m)
+    check(rng, "cpu", FLOATS["bf16"], **sizes, int8=int8, bias=True, residual=True)
+
+
 @DEVICES
 @TYPES
 @pytest.mark.parametrize("m", [2, 30])
@@ -189,7 +198,9 @@ def test_without_terms_it_is_the_bias(kind: str, m: int) -> None:
 @TYPES
 @pytest.mark.parametrize("int8", [False, True])
 def test_rows_do_not_depend_on_their_number(short: str, int8: bool) -> None:
-    """Up to eight rows: the same sums, bit by bit, as one row gives."""
+    """Up to eight rows: the same sums, bit by bit, as one row gives; and with more than eight,
+    however many they are.
+    """
     rng = np.random.default_rng(0)
     x = normal(rng, (8, 333), FLOATS[short])
     w = normal(rng, (1, 77, 333), FLOATS[short])
@@ -207,6 +218,10 @@ def test_rows_do_not_depend_on_their_number(short: str, int8: bool) -> None:
     together = run(x)
     for m in range(1, 8):
         np.testing.assert_array_equal(run(np.ascontiguousarray(x[:m])), together[:m])
+    many = normal(rng, (130, 333), FLOATS[short])
+    together = run(many)
+    for m in (9, 16, 50, 97):
+        np.testing.assert_array_equal(run(np.ascontiguousarray(many[-m:])), together[-m:])
 
 
 @pytest.mark.parametrize("m", [1, 20])

@@ -20,18 +20,43 @@ namespace npu::cpu {
 static_assert(kTileRows == kPackRows, "a tile is packed by one transposition");
 constexpr int kMostTiles = 3;  // of x at a time
 
-[[gnu::always_inline]] inline void request(UpcomingRows* upcoming) {
-  if (upcoming == nullptr) return;
-  for (int i = 0; i < upcoming->per_step && upcoming->row < 2 * kTileRows; ++i) {
-    const std::byte* row =
-        upcoming->tile[upcoming->row / kTileRows] + upcoming->row % kTileRows * upcoming->row_bytes;
-    __builtin_prefetch(row + upcoming->line * 64, 0, 2);
-    if (++upcoming->line == upcoming->lines) {
-      upcoming->line = 0;
-      ++upcoming->row;
-    }
+// Requests what comes next; kept in registers while a block is multiplied.
+class Requests {
+ public:
+  explicit Requests(UpcomingRows* upcoming) : upcoming_(upcoming) { start_run(); }
+  ~Requests() {
+    if (upcoming_ != nullptr) upcoming_->line = upcoming_->lines - left_;
   }
-}
+  Requests(const Requests&) = delete;
+  Requests& operator=(const Requests&) = delete;
+
+  [[gnu::always_inline]] void step() {
+    const std::int64_t n = std::min(per_step_, left_);
+    for (std::int64_t i = 0; i < n; ++i) __builtin_prefetch(at_ + i * 64, 0, 2);
+    at_ += n * 64;
+    left_ -= n;
+    if (left_ == 0 && per_step_ > 0) next_run();
+  }
+
+ private:
+  void start_run() {
+    if (upcoming_ == nullptr || upcoming_->run == 2 * upcoming_->runs) return;
+    per_step_ = upcoming_->per_step;
+    left_ = upcoming_->lines - upcoming_->line;
+    at_ = upcoming_->place[upcoming_->run / upcoming_->runs] +
+          upcoming_->run % upcoming_->runs * upcoming_->run_bytes + upcoming_->line * 64;
+  }
+  [[gnu::noinline]] void next_run() {
+    upcoming_->line = 0;
+    ++upcoming_->run;
+    per_step_ = 0;
+    start_run();
+  }
+
+  UpcomingRows* upcoming_;
+  const std::byte* at_ = nullptr;
+  std::int64_t left_ = 0, per_step_ = 0;
+};
 
 template <int Tiles>
 [[gnu::always_inline]] inline void load_row_tile_sums(const float* sums, bool add) {
@@ -94,7 +119,7 @@ template <int Tiles>
 }
 
 template <int Tiles>
-void multiply_row_tiles(const RowTileBlock& b, std::int64_t tile, UpcomingRows* upcoming) {
+void multiply_row_tiles(const RowTileBlock& b, std::int64_t tile, Requests& requests) {
   const std::byte* w0 = b.w[0];
   const std::byte* w1 = b.w[1];
   const std::byte* x = b.x + tile * b.x_tile_bytes;
@@ -102,7 +127,7 @@ void multiply_row_tiles(const RowTileBlock& b, std::int64_t tile, UpcomingRows* 
   load_row_tile_sums<Tiles>(sums, b.add);
   for (std::int64_t step = 0; step < b.steps; ++step) {
     row_tile_step<Tiles>(w0, w1, b.row_bytes, x, b.x_tile_bytes);
-    request(upcoming);
+    requests.step();
     w0 += kTileStep * 2;
     w1 += kTileStep * 2;
     x += kPackedStepBytes;
@@ -112,12 +137,13 @@ void multiply_row_tiles(const RowTileBlock& b, std::int64_t tile, UpcomingRows* 
 
 // As many threes as leave no single tile: a step of one takes as long as a step of two.
 inline void multiply_row_tile_block(const RowTileBlock& b, UpcomingRows* upcoming) {
+  Requests requests(upcoming);
   std::int64_t tile = 0;
   for (; b.tiles - tile > 4 || b.tiles - tile == 3; tile += 3) {
-    multiply_row_tiles<3>(b, tile, upcoming);
+    multiply_row_tiles<3>(b, tile, requests);
   }
-  for (; b.tiles - tile >= 2; tile += 2) multiply_row_tiles<2>(b, tile, upcoming);
-  if (tile < b.tiles) multiply_row_tiles<1>(b, tile, upcoming);
+  for (; b.tiles - tile >= 2; tile += 2) multiply_row_tiles<2>(b, tile, requests);
+  if (tile < b.tiles) multiply_row_tiles<1>(b, tile, requests);
 }
 
 inline void pack_row_tile(const void* x, std::int64_t row_bytes, int rows, std::int64_t k,

@@ -118,13 +118,15 @@ constexpr int kTileStep = 32;
 constexpr std::int64_t kPackedStepBytes = kTileRows * kTileStep * 2;
 constexpr std::int64_t kTileSums = kTileRows * kTileRows;
 
-// Rows that come next, to be brought into L2 on the way: `lines` cache lines of each of the rows of
-// two tiles, `per_step` of them at a time.
+// Memory that comes next, to be brought into L2 on the way, `per_step` cache lines at a time:
+// `runs` runs of `lines` lines, `run_bytes` apart, in each of two places.
 struct UpcomingRows {
-  const std::byte* tile[2];
-  std::int64_t row_bytes, lines;
-  int per_step;
-  int row = 0;
+  const std::byte* place[2];
+  std::int64_t run_bytes, lines;
+  std::int64_t per_step;
+  int runs;
+  // Where it has got to:
+  int run = 0;
   std::int64_t line = 0;
 };
 

@@ -12,7 +12,7 @@ namespace {
 // Steps of K of a block that stay in L1: 32 KiB of bfloat16 weights.
 constexpr std::int64_t kChunkSteps = 16;
 // Packed x that stays in L2 while all weights pass by; a longer K is done in stretches.
-constexpr std::int64_t kStretchBytes = 512 * 1024;
+constexpr std::int64_t kStretchBytes = 1024 * 1024;
 // Sums that wait for the next stretch of K.
 constexpr std::int64_t kMaxSumsBytes = 4 << 20;
 // With up to so many tiles of x weights are used once, as they arrive.
@@ -120,18 +120,25 @@ const std::byte* RowTileProduct::tile_rows(const Job& job, std::int64_t block, i
   return first + tile * (s_.parts == 2 ? w.part_bytes : kTileRows * w.row_bytes);
 }
 
-// The block after this one, which this thread is likely to do next. Nothing is said of a last
-// block that is not whole.
+// The block after this one, which this thread is likely to do next, or nothing. Int8 weights are
+// read row by row in short pieces, which the hardware does not foresee. Tile loads of bfloat16 it
+// does foresee, and asking for more pays only where memory has time while many tiles of x pass by.
 UpcomingRows RowTileProduct::upcoming(const Job& job, std::int64_t block, std::int64_t tiles,
                                       Range steps) const {
-  const std::int64_t groups = ceil_div(tiles, kStreamedTiles);
   const std::int64_t offset = steps.first * kTileStep * weight_size_;
-  const std::int64_t lines = ceil_div(steps.count * kTileStep * weight_size_, 64);
+  const std::int64_t bytes = steps.count * kTileStep * weight_size_;
+  const bool dense = bytes == job.weights.row_bytes;  // rows without gaps are one run
+  const bool wanted = int8_ || (dense && tiles > 2 * kStreamedTiles);
+  if (!wanted || bytes == 0 || block + 1 >= blocks_ || valid_rows(block + 1, 1) < kTileRows) {
+    return {};
+  }
+  const int runs = dense ? 1 : kTileRows;
+  const std::int64_t lines = ceil_div(dense ? kTileRows * bytes : bytes, 64);
   return {{tile_rows(job, block + 1, 0) + offset, tile_rows(job, block + 1, 1) + offset},
           job.weights.row_bytes,
           lines,
-          static_cast<int>(
-              ceil_div(2 * kTileRows * lines, std::max<std::int64_t>(1, groups * steps.count)))};
+          ceil_div(2 * runs * lines, ceil_div(tiles, kStreamedTiles) * steps.count),
+          runs};
 }
 
 // Chunks of weights that cannot be read in place: int8, rows of the last block that do not fill a
@@ -165,9 +172,7 @@ void RowTileProduct::multiply(const Job& job, std::int64_t block, Range tiles, R
   const bool one_chunk = streamed && whole_tiles && whole_steps && !int8_;
   const std::int64_t chunks =
       one_chunk ? 1 : std::max<std::int64_t>(1, ceil_div(steps.count, kChunkSteps));
-  const bool has_next = block + 1 < blocks_ && valid_rows(block + 1, 1) == kTileRows;
-  UpcomingRows next{};
-  if (!streamed && has_next) next = upcoming(job, block, tiles.count, steps);
+  UpcomingRows next = upcoming(job, block, tiles.count, steps);
   for (std::int64_t i = 0; i < chunks; ++i) {
     Range chunk = part_of(steps.count, chunks, i);
     chunk.first += steps.first;
