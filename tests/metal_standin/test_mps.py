@@ -74,6 +74,17 @@ def test_rows_that_arrays_would_pad_are_the_kernels(standin: Standin, metal: Dev
         assert standin.messages(ENCODE_ARRAYS) == 0
 
 
+def test_products_with_a_bias_and_of_columns_that_lie_apart_are_the_kernels(
+    standin: Standin, metal: Device
+) -> None:
+    x, y = inputs()
+    biased = Function(lambda x, y, b: torch.nn.functional.linear(x, y, b))
+    run(metal, biased, x, y, images(COLUMNS, seed=2), dtype="float16")
+    result = run(metal, Function(lambda x, y: x.T @ y.T), images(INNER, ROWS), y, dtype="float16")
+    assert "gemm" in result.kernels
+    assert standin.messages(ENCODE) == 0
+
+
 def test_mps_can_be_switched_off(
     standin: Standin, metal: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
