@@ -47,12 +47,14 @@ ElementwiseKernels::ElementwiseKernels(const Program& program, Pipelines& pipeli
     const auto operands = program.operands_of(dispatch);
     const auto fields = program.fields_of(dispatch);
     const std::uint32_t lanes = elementwise_lanes(operands, fields);
-    const auto [at, added] =
-        known.try_emplace(elementwise_source(kSomeName, operands, fields, lanes), known.size());
-    if (at->second >= kMostKernels) continue;
-    if (added) {
-      names.push_back(text("elementwise_", at->second, "_x", lanes));
-      if (at->second % kKernelsOfText == 0) texts.emplace_back(elementwise_head());
+    const std::string body = elementwise_source(kSomeName, operands, fields, lanes);
+    auto at = known.find(body);
+    if (at == known.end()) {
+      const std::size_t number = known.size();
+      if (number >= kMostKernels) continue;
+      at = known.emplace(body, number).first;
+      names.push_back(text("elementwise_", number, "_x", lanes));
+      if (number % kKernelsOfText == 0) texts.emplace_back(elementwise_head());
       texts.back() += elementwise_source(names.back(), operands, fields, lanes);
       texts.back() += entry_of(names.back());
     }

@@ -125,8 +125,8 @@ MUTATIONS = (
     Mutation(
         "elementwise kernels: one for each program",
         "elementwise_kernels.cpp",
-        "known.try_emplace(elementwise_source(kSomeName, operands, fields, lanes), known.size())",
-        "known.try_emplace(std::string(kSomeName), known.size())",
+        "const std::string body = elementwise_source(kSomeName, operands, fields, lanes);",
+        "const std::string body(kSomeName);",
     ),
     Mutation(
         "elementwise kernels: a thread for four elements",
