@@ -74,6 +74,8 @@ def interleave(
     # A garbage collection in the middle of a run would be charged to whoever runs.
     enabled = gc.isenabled()
     gc.disable()
+    # Between turns only what they left is looked at, not the libraries and models of everybody.
+    gc.freeze()
     try:
         for turn in range(rounds):
             for name in names if turn % 2 == 0 else reversed(names):
@@ -84,6 +86,7 @@ def interleave(
                     on_turn()
             gc.collect()
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
     return {name: Statistics.of(times) for name, times in samples.items()}

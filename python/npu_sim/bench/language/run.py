@@ -26,6 +26,8 @@ from npu_sim.bench.measure import Statistics, interleave
 from npu_sim.errors import UsageError
 
 _READ = "read"
+# Bytes that no processor's cache holds, and those that say what the bandwidth is.
+_CACHE_BYTES, _ENOUGH_BYTES = 1 << 28, 1 << 30
 _TOKEN = 5
 
 
@@ -72,7 +74,8 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
     others, absent = load_peers(settings, on_step)
     steppers: list[Stepper] = [own, *others]
     program = llm.program
-    probe = BandwidthProbe(settings.threads)
+    needed = weight_bytes_per_token(program)
+    probe = BandwidthProbe(settings.threads, min(max(needed, _CACHE_BYTES), _ENOUGH_BYTES))
 
     on_step(f"prompts of {settings.prompt} tokens")
     prompt = [1 + i % 1000 for i in range(settings.prompt)]
@@ -92,7 +95,6 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
         swept.append({"position": position, **{k: v.to_dict() for k, v in times.items()}})
 
     mine = tokens[_label(own)]
-    needed = weight_bytes_per_token(program)
     bandwidth = probe.bandwidth(read.median)
     return {
         "precision": own.precision,

@@ -83,7 +83,7 @@ def weight_bytes_per_token(program: CompiledProgram, entry: str = "decode") -> i
 class BandwidthProbe:
     """Reads a large array with PyTorch's sum over float32, which does nothing but load and add."""
 
-    def __init__(self, threads: int, nbytes: int = 1 << 30) -> None:
+    def __init__(self, threads: int, nbytes: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
