@@ -1,7 +1,7 @@
 // 2-D convolution as an implicit matrix product: rows are output pixels, columns output channels of
 // one group, the common axis runs over kernel rows, kernel columns and input channels.
 #include "common.h"
-#include "scalar_activation.h"
+#include "conv2d.h"
 #include "tile.h"
 
 #if NPU_CONV2D_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \
@@ -84,22 +84,11 @@ NPU_FUNC void npu_conv2d(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w,
 
   for (npu_u32 i = 0; i < NPU_TILE_BLOCK; ++i) {
     const npu_u32 pixel = first_pixel + npu_block_row(self.index) + i;
-    const npu_u32 out_y = pixel / p.y_w;
-    const npu_u32 out_x = pixel % p.y_w;
     for (npu_u32 j = 0; j < NPU_TILE_BLOCK; ++j) {
       const npu_u32 in_group = first_channel + npu_block_column(self.index) + j;
       if (pixel >= pixels || in_group >= group_channels) continue;
-      const npu_u32 out_channel = group * group_channels + in_group;
-      npu_f32 value = block.v[i][j];
-      if (p.bias_c != 0) value += bias[out_channel * npu_u64(p.bias_sc)];
-      if (p.residual_n != 0) {
-        value += npu_widen(
-            residual[image * npu_u64(p.residual_sn) + out_channel * npu_u64(p.residual_sc) +
-                     out_y * npu_u64(p.residual_sh) + out_x * npu_u64(p.residual_sw)]);
-      }
-      value = npu_activate(p.activation, value);
-      y[image * npu_u64(p.y_sn) + out_channel * npu_u64(p.y_sc) + out_y * npu_u64(p.y_sh) +
-        out_x * npu_u64(p.y_sw)] = npu_narrow<T>(npu_clamp(value, p.clamp_lo, p.clamp_hi));
+      npu_conv2d_store<T>(block.v[i][j], bias, residual, y, p, image, pixel,
+                          group * group_channels + in_group);
     }
   }
 }

@@ -1,6 +1,6 @@
 // Batched matrix product with bias, residual, activation and clamp.
 #include "common.h"
-#include "scalar_activation.h"
+#include "gemm.h"
 #include "tile.h"
 
 #if NPU_GEMM_X_TILE_ELEMENTS < NPU_TILE_DEPTH * NPU_TILE_PITCH || \
@@ -51,15 +51,7 @@ NPU_FUNC void npu_gemm(DEVICE_PTR(const T) x, DEVICE_PTR(const T) w, DEVICE_PTR(
     for (npu_u32 j = 0; j < NPU_TILE_BLOCK; ++j) {
       const npu_u32 n = first_column + npu_block_column(self.index) + j;
       if (m >= p.y_m || n >= p.y_n) continue;
-      npu_f32 value = block.v[i][j];
-      if (p.bias_n != 0) value += bias[n * npu_u64(p.bias_sn)];
-      if (p.residual_b != 0) {
-        value += npu_widen(residual[batch * npu_u64(p.residual_sb) + m * npu_u64(p.residual_sm) +
-                                    n * npu_u64(p.residual_sn)]);
-      }
-      value = npu_activate(p.activation, value);
-      y[batch * npu_u64(p.y_sb) + m * npu_u64(p.y_sm) + n * npu_u64(p.y_sn)] =
-          npu_narrow<T>(npu_clamp(value, p.clamp_lo, p.clamp_hi));
+      npu_gemm_store<T>(block.v[i][j], bias, residual, y, p, batch, m, n);
     }
   }
 }

@@ -9,13 +9,18 @@ NPU_FUNC npu_f32 npu_linear_row_scale(npu_f32 squares, CONSTANT_REF(LinearParams
   return 1.0f / npu_sqrt(squares / npu_f32(p.x_k) + p.eps);
 }
 
-// An element of x, normed and rounded as the record says.
+// A normed element of x, rounded as the record says.
+template <class T>
+NPU_FUNC npu_f32 npu_linear_rounded(npu_f32 v) {
+  return npu_widen(npu_narrow<T>(v));
+}
+
+// An element of x, normed.
 template <class T>
 NPU_FUNC npu_f32 npu_linear_normed(npu_f32 v, npu_f32 row_scale, DEVICE_PTR(const npu_f32) scale,
                                    CONSTANT_REF(LinearParams) p, npu_u32 k) {
   const npu_f32 normed = v * row_scale;
-  return npu_widen(
-      npu_narrow<T>(p.scale_k != 0 ? normed * scale[k * npu_u64(p.scale_sk)] : normed));
+  return npu_linear_rounded<T>(p.scale_k != 0 ? normed * scale[k * npu_u64(p.scale_sk)] : normed);
 }
 
 // A sum times its weights' scale, plus bias.

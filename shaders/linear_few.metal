@@ -1,7 +1,7 @@
 // Linear layers of few rows, schedules of kernel linear: all that counts is how fast the weights
 // come. A SIMD group takes four rows of weights at a time (two of each part where there are two),
-// 16 bytes of a row in each lane, and multiplies them by all rows of x; the next 16 bytes are on
-// their way meanwhile.
+// 16 bytes of a row in each lane, and multiplies them by up to four rows of x; the next 16 bytes
+// are on their way meanwhile.
 //
 // SPLIT SIMD groups share four rows of weights, each taking every SPLIT-th piece of the common
 // axis: small layers need that to fill a GPU.
@@ -39,26 +39,48 @@ struct NpuFewSums {
   npu_f32 v[M][NPU_FEW_ROWS];
 };
 
+// The norm's factors of `count` elements of x from `k` on.
+template <npu_u32 COUNT>
+struct NpuFewFactors {
+  npu_f32 v[COUNT];
+};
+template <npu_u32 COUNT>
+NPU_FUNC void npu_few_factors(THREAD_REF(NpuFewFactors<COUNT>) factors,
+                              DEVICE_PTR(const npu_f32) scale, CONSTANT_REF(LinearParams) p,
+                              npu_u32 k) {
+  NPU_UNROLL
+  for (npu_u32 j = 0; j < COUNT; j += 4) {
+    NpuWide wide = npu_wide_zero();
+    if (p.scale_k != 0) wide = npu_load_wide(scale, k + j);
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < 4; ++i) {
+      factors.v[j + i] = p.scale_k != 0 ? npu_as_f32(wide.v[i]) : 1.0f;
+    }
+  }
+}
+
 // sums += x[:, k...] * weights, as many elements as 16 bytes of weights hold.
 template <class T, class W, npu_u32 M>
 NPU_FUNC void npu_few_multiply(THREAD_REF(NpuFewSums<M>) sums, NpuFewWeights weights,
                                DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
-                               CONSTANT_REF(LinearParams) p, npu_u32 k,
+                               CONSTANT_REF(LinearParams) p, npu_u32 first_row, npu_u32 k,
                                THREAD_REF(const NpuFewSums<M>) row_scale) {
   const npu_u32 loads = sizeof(T) / sizeof(W);
   const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
   NPU_UNROLL
   for (npu_u32 load = 0; load < loads; ++load) {
     const npu_u32 at = k + load * count;
+    NpuFewFactors<NPU_WIDE_BYTES / sizeof(T)> factors;
+    npu_few_factors(factors, scale, p, at);
     NPU_UNROLL
     for (npu_u32 m = 0; m < M; ++m) {
-      if (m >= p.x_m) continue;
-      const NpuWide wide = npu_load_wide(x, m * npu_u64(p.x_sm) + at);
+      if (first_row + m >= p.x_m) continue;
+      const NpuWide wide = npu_load_wide(x, (first_row + m) * npu_u64(p.x_sm) + at);
       NPU_UNROLL
       for (npu_u32 j = 0; j < count; ++j) {
         npu_f32 v = npu_element(wide, j, T());
         if (p.norm == NPU_LINEAR_NORM_RMS) {
-          v = npu_linear_normed<T>(v, row_scale.v[m][0], scale, p, at + j);
+          v = npu_linear_rounded<T>(v * row_scale.v[m][0] * factors.v[j]);
         }
         NPU_UNROLL
         for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
@@ -72,16 +94,16 @@ NPU_FUNC void npu_few_multiply(THREAD_REF(NpuFewSums<M>) sums, NpuFewWeights wei
 // Row scales of x in row_scale.v[m][0]; all threads of the threadgroup take part.
 template <class T, npu_u32 M>
 NPU_FUNC void npu_few_row_scales(THREAD_REF(NpuFewSums<M>) row_scale, DEVICE_PTR(const T) x,
-                                 CONSTANT_REF(LinearParams) p, THREADGROUP_PTR(npu_f32) partial,
-                                 NpuThread self) {
+                                 CONSTANT_REF(LinearParams) p, npu_u32 first_row,
+                                 THREADGROUP_PTR(npu_f32) partial, NpuThread self) {
   const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
   NPU_UNROLL
   for (npu_u32 m = 0; m < M; ++m) {
     npu_f32 squares = 0.0f;
-    if (m < p.x_m && p.norm == NPU_LINEAR_NORM_RMS) {
+    if (first_row + m < p.x_m && p.norm == NPU_LINEAR_NORM_RMS) {
       for (npu_u32 k = self.index * count; k < p.x_k;
            k += NPU_FEW_SIMD_GROUPS * NPU_SIMD_WIDTH * count) {
-        const NpuWide wide = npu_load_wide(x, m * npu_u64(p.x_sm) + k);
+        const NpuWide wide = npu_load_wide(x, (first_row + m) * npu_u64(p.x_sm) + k);
         NPU_UNROLL
         for (npu_u32 j = 0; j < count; ++j) {
           const npu_f32 v = npu_element(wide, j, T());
@@ -107,7 +129,7 @@ NPU_FUNC void npu_few_row_scales(THREAD_REF(NpuFewSums<M>) row_scale, DEVICE_PTR
 template <class T, class W, npu_u32 M, npu_u32 SPLIT>
 NPU_FUNC void npu_few_sums(THREAD_REF(NpuFewSums<M>) sums, DEVICE_PTR(const T) x,
                            DEVICE_PTR(const npu_f32) scale, DEVICE_PTR(const npu_u8) w,
-                           CONSTANT_REF(LinearParams) p, NpuFewPlace place,
+                           CONSTANT_REF(LinearParams) p, npu_u32 first_row, NpuFewPlace place,
                            THREADGROUP_PTR(npu_f32) partial, NpuThread self) {
   const npu_u32 count = NPU_WIDE_BYTES / sizeof(W);
   const npu_u32 step = SPLIT * NPU_SIMD_WIDTH * count;
@@ -115,10 +137,10 @@ NPU_FUNC void npu_few_sums(THREAD_REF(NpuFewSums<M>) sums, DEVICE_PTR(const T) x
   // The first weights come while the norm is computed.
   NpuFewWeights weights = npu_few_weights<W>(w, place, k, p.x_k);
   NpuFewSums<M> row_scale;
-  npu_few_row_scales<T, M>(row_scale, x, p, partial, self);
+  npu_few_row_scales<T, M>(row_scale, x, p, first_row, partial, self);
   for (; k < p.x_k; k += step) {
     const NpuFewWeights next = npu_few_weights<W>(w, place, k + step, p.x_k);
-    npu_few_multiply<T, W, M>(sums, weights, x, scale, p, k, row_scale);
+    npu_few_multiply<T, W, M>(sums, weights, x, scale, p, first_row, k, row_scale);
     weights = next;
   }
 }
@@ -132,7 +154,9 @@ NPU_FUNC void npu_linear_few(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) sc
   // Columns of y that four rows of weights give.
   const npu_u32 columns = NPU_FEW_ROWS / p.w_p;
   const npu_u32 teams = NPU_FEW_SIMD_GROUPS / SPLIT;
-  const npu_u32 first = (self.group_x * teams + self.simd / SPLIT) * columns;
+  const npu_u32 first = (self.group_y * teams + self.simd / SPLIT) * columns;
+  // Threadgroups of the same weights are neighbours, so that they are read from memory once.
+  const npu_u32 first_row = self.group_x * M;
   NpuFewPlace place;
   NPU_UNROLL
   for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) {
@@ -148,9 +172,9 @@ NPU_FUNC void npu_linear_few(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) sc
     for (npu_u32 r = 0; r < NPU_FEW_ROWS; ++r) sums.v[m][r] = 0.0f;
   }
   if (p.w_dtype == NPU_DTYPE_I8) {
-    npu_few_sums<T, npu_i8, M, SPLIT>(sums, x, scale, w, p, place, partial, self);
+    npu_few_sums<T, npu_i8, M, SPLIT>(sums, x, scale, w, p, first_row, place, partial, self);
   } else {
-    npu_few_sums<T, T, M, SPLIT>(sums, x, scale, w, p, place, partial, self);
+    npu_few_sums<T, T, M, SPLIT>(sums, x, scale, w, p, first_row, place, partial, self);
   }
 
   NPU_UNROLL
@@ -162,28 +186,30 @@ NPU_FUNC void npu_linear_few(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) sc
     }
   }
   npu_barrier();
-  // A thread per element of y.
-  const npu_u32 team = self.index / (M * columns);
-  const npu_u32 m = self.index / columns % M;
-  const npu_u32 column = self.index % columns;
-  const npu_u32 n = (self.group_x * teams + team) * columns + column;
-  if (team >= teams || m >= p.y_m || n >= p.y_n) return;
-  npu_f32 value = 0.0f;
-  npu_f32 gate = 0.0f;
-  for (npu_u32 part = 0; part < p.w_p; ++part) {
-    npu_f32 sum = 0.0f;
-    for (npu_u32 s = 0; s < SPLIT; ++s) {
-      const npu_u32 simd = team * SPLIT + s;
-      sum += partial[(simd * M + m) * NPU_FEW_ROWS + part * columns + column];
+  for (npu_u32 element = self.index; element < teams * M * columns;
+       element += NPU_FEW_SIMD_GROUPS * NPU_SIMD_WIDTH) {
+    const npu_u32 team = element / (M * columns);
+    const npu_u32 m = element / columns % M;
+    const npu_u32 column = element % columns;
+    const npu_u32 n = (self.group_y * teams + team) * columns + column;
+    if (first_row + m >= p.y_m || n >= p.y_n) continue;
+    npu_f32 value = 0.0f;
+    npu_f32 gate = 0.0f;
+    for (npu_u32 part = 0; part < p.w_p; ++part) {
+      npu_f32 sum = 0.0f;
+      for (npu_u32 s = 0; s < SPLIT; ++s) {
+        const npu_u32 simd = team * SPLIT + s;
+        sum += partial[(simd * M + m) * NPU_FEW_ROWS + part * columns + column];
+      }
+      gate = value;
+      value = npu_linear_scaled(sum, w_scale, bias, p, part, n);
     }
-    gate = value;
-    value = npu_linear_scaled(sum, w_scale, bias, p, part, n);
+    npu_linear_store<T>(value, gate, residual, y, p, first_row + m, n);
   }
-  npu_linear_store<T>(value, gate, residual, y, p, m, n);
 }
 
-// The schedules: how many rows of x at most, and by how many SIMD groups a row of weights is
-// shared.
+// The schedules: rows of x that a threadgroup takes at most, and by how many SIMD groups a row of
+// weights is shared.
 #define NPU_LINEAR_FEW(name, rows, split)                                                      \
   template <class T>                                                                           \
   NPU_FUNC void name(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,                   \
@@ -195,8 +221,6 @@ NPU_FUNC void npu_linear_few(DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) sc
   }
 NPU_LINEAR_FEW(npu_linear_row, 1, 1)
 NPU_LINEAR_FEW(npu_linear_row_split, 1, 4)
-NPU_LINEAR_FEW(npu_linear_rows4, 4, 1)
-NPU_LINEAR_FEW(npu_linear_rows4_split, 4, 4)
-NPU_LINEAR_FEW(npu_linear_rows8, 8, 1)
-NPU_LINEAR_FEW(npu_linear_rows8_split, 8, 4)
+NPU_LINEAR_FEW(npu_linear_rows, 4, 1)
+NPU_LINEAR_FEW(npu_linear_rows_split, 4, 4)
 #undef NPU_LINEAR_FEW

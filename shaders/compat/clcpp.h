@@ -52,6 +52,7 @@ npu_f32 npu_tanh(npu_f32 v);
 
 #define NPU_UNROLL
 #define NPU_NO_UNROLL
+#define NPU_UNROLL_FOUR
 struct NpuWide {
   npu_u32 v[4];
 };

@@ -69,6 +69,8 @@ NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return tanhf(v); }
 #define NPU_UNROLL _Pragma("unroll")
 // A loop that is better short than fast: it is rarely needed.
 #define NPU_NO_UNROLL _Pragma("unroll 1")
+// A loop of many turns, four at a time.
+#define NPU_UNROLL_FOUR _Pragma("unroll 4")
 
 // 16 bytes from element `index` on, which lie at a multiple of 16. Buffers begin at multiples
 // of 16.

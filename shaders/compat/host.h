@@ -33,6 +33,7 @@ NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return std::tanh(v); }
 #define NPU_UNROLL
 // A loop that is better short than fast: it is rarely needed.
 #define NPU_NO_UNROLL
+#define NPU_UNROLL_FOUR
 
 // 16 bytes from element `index` on, which lie at a multiple of 16 in an operand that may itself
 // begin at a multiple of 8.

@@ -69,6 +69,8 @@ NPU_FUNC npu_f32 npu_tanh(npu_f32 v) { return metal::precise::tanh(v); }
 #define NPU_UNROLL _Pragma("clang loop unroll(full)")
 // A loop that is better short than fast: it is rarely needed.
 #define NPU_NO_UNROLL _Pragma("clang loop unroll(disable)")
+// A loop of many turns, four at a time.
+#define NPU_UNROLL_FOUR _Pragma("clang loop unroll_count(4)")
 
 // 16 bytes from element `index` on, which lie at a multiple of 16 in an operand that may itself
 // begin at a multiple of 8 (a mapped file's weights).

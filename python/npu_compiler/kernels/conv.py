@@ -1,5 +1,6 @@
 """Convolution kernels."""
 
+from npu_compiler.kernels import panels
 from npu_compiler.kernels.activation import EPILOGUE_CONSTANTS, EPILOGUE_FIELDS, EPILOGUE_RULES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 
@@ -8,6 +9,28 @@ FLOAT_TYPES = ("f32", "f16", "bf16")
 # positions a side, so that kernels may do all position arithmetic in int32.
 MAX_STEP = 65535
 MAX_SIDE = 1 << 24
+
+_TILES = "conv2d_tiles.metal"
+_COMMON = "w.kh * w.kw * w.ic"
+# 16 bytes of channels can be loaded at once, and the weights of a channel lie side by side.
+_WIDE = (
+    "x.sc == 1",
+    "x.offset % 16 == 0",
+    *(f"x.s{axis} * x.item % 16 == 0" for axis in "nhw"),
+    "w.ic * w.item % 16 == 0",
+    "w.offset % 16 == 0",
+    "w.sic == 1",
+    "w.skw == w.ic",
+    "w.skh == w.kw * w.ic",
+    "w.soc * w.item % 16 == 0",
+    # Depthwise and other narrow groups leave a tile empty.
+    "w.oc // groups >= 16",
+)
+
+
+def _grid(size: int) -> tuple[str, str, str]:
+    return f"ceil_div(w.oc // groups, {size})", f"ceil_div(y.h * y.w, {size})", "y.n * groups"
+
 
 CONV2D = Kernel(
     id=1,
@@ -75,6 +98,24 @@ CONV2D = Kernel(
     inplace=(("residual", "y"),),
     shared=(("x_tile", "f32", 32 * 17), ("w_tile", "f32", 32 * 17)),
     flops="2 * y.n * y.h * y.w * w.oc * w.kh * w.kw * w.ic",
+    schedules=(
+        panels.whole(
+            "tiles_large",
+            _TILES,
+            (*_WIDE, f"{' * '.join(_grid(128))} >= {panels.ENOUGH_GROUPS}"),
+            _grid(128),
+            (128, 128, 16),
+        ),
+        panels.split(
+            _TILES,
+            _WIDE,
+            ("w.oc // groups", "y.h * y.w"),
+            "y.n * groups",
+            _COMMON,
+            ("w.oc", "y.h * y.w", "y.n"),
+        ),
+        panels.whole("tiles", _TILES, _WIDE, _grid(64), (64, 64, 32)),
+    ),
     # gemm's, too.
     constants=EPILOGUE_CONSTANTS,
 )

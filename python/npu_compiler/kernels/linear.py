@@ -3,10 +3,11 @@ it: RMS norm, int8 weights, bias, activation, gate and residual.
 """
 
 from npu_compiler.dtypes import BY_SHORT
+from npu_compiler.kernels import panels
 from npu_compiler.kernels.activation import EPILOGUE_FIELDS, EPILOGUE_RULES
 from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
-from npu_compiler.kernels.schedule import Schedule, Stage
+from npu_compiler.kernels.schedule import Schedule, SharedArray, Stage
 
 # By the name that lowerings use.
 NORMS = {"none": 0, "rms": 1}
@@ -16,6 +17,8 @@ WIDE = (
     "x.sk == 1",
     "x.offset % 16 == 0",
     "x.sm * x.item % 16 == 0",
+    "scale.sk == 1",
+    "scale.offset % 16 == 0",
     "w.sk == 1",
     "w.offset % 16 == 0",
     "w.sn * w.item % 16 == 0",
@@ -25,26 +28,66 @@ WIDE = (
 )
 # Rows of weights from which on they fill a GPU, one SIMD group for four of them.
 MANY_WEIGHTS = 8192
+# An axis of a grid has at most 65535 threadgroups on some GPUs.
+MOST_WEIGHTS = 1 << 19
 
 
-def few_rows(name: str, rows: int) -> tuple[Schedule, ...]:
-    """Schedules for at most ``rows`` rows of x: four SIMD groups of a threadgroup with four rows of
-    weights each, or with four among them.
+def few_rows(name: str, rows: int, most: int) -> tuple[Schedule, ...]:
+    """Schedules for at most ``most`` rows of x, ``rows`` to a threadgroup: its four SIMD groups
+    have four rows of weights each, or four among them.
     """
     found = []
     for split, suffix in ((1, ""), (4, "_split")):
+        columns = f"{16 // split} // w.p"
         launch = Launch(
-            (f"ceil_div(y.n, {16 // split} // w.p)", "1", "1"), (128, 1, 1), unit="threadgroups"
+            (f"ceil_div(y.m, {rows})", f"ceil_div(y.n, {columns})", "1"),
+            (128, 1, 1),
+            unit="threadgroups",
         )
-        enough = f"y.n * w.p >= {MANY_WEIGHTS if split == 1 else 1}"
+        enough = f"y.n * w.p >= {MANY_WEIGHTS}" if split == 1 else "y.n >= 1"
         # Sums of each SIMD group: four rows of weights times the rows of x.
         stage = Stage(launch, shared=(("partial", "f32", 16 * rows),))
         found.append(
             Schedule(
-                f"{name}{suffix}", "linear_few.metal", (f"x.m <= {rows}", enough, *WIDE), (stage,)
+                f"{name}{suffix}",
+                "linear_few.metal",
+                (f"x.m <= {most}", enough, f"y.n <= {MOST_WEIGHTS}", *WIDE),
+                (stage,),
             )
         )
     return tuple(found)
+
+
+def many_rows() -> tuple[Schedule, ...]:
+    """Schedules by tiles."""
+    shader = "linear_tiles.metal"
+
+    def grid(rows: int, columns: int) -> tuple[str, str, str]:
+        return f"ceil_div(y.n, {columns})", f"ceil_div(y.m, {rows})", "1"
+
+    def scales(rows: int) -> tuple[SharedArray, ...]:
+        return (("row_scale", "f32", rows),)
+
+    tiles = "ceil_div(y.n, 128 // w.p) * ceil_div(y.m, 128)"
+    large = Launch(
+        ("ceil_div(y.n, 128 // w.p)", "ceil_div(y.m, 128)", "1"), panels.THREADS, "threadgroups"
+    )
+    return (
+        Schedule(
+            "tiles_large",
+            shader,
+            (f"{tiles} >= {panels.ENOUGH_GROUPS}", *WIDE),
+            (Stage(large, (*panels.panel_arrays(128, 128, 16), *scales(128))),),
+        ),
+        panels.split(
+            *(shader, ("w.p == 1", *WIDE), ("y.n", "y.m"), "1", "x.k", ("y.n", "y.m", "1")),
+            scales(64),
+        ),
+        panels.whole(
+            *("tiles", shader, ("w.p == 1", *WIDE), grid(64, 64), (64, 64, 32), scales(64))
+        ),
+        panels.whole("tiles_pair", shader, WIDE, grid(64, 64), (64, 128, 16), scales(64)),
+    )
 
 
 LINEAR = Kernel(
@@ -93,6 +136,9 @@ LINEAR = Kernel(
         ("row_scale", "f32", 32),
     ),
     flops="2 * w.p * y.m * y.n * x.k",
-    schedules=(*few_rows("row", 1), *few_rows("rows4", 4), *few_rows("rows8", 8)),
-    constants={f"LINEAR_NORM_{name.upper()}": value for name, value in NORMS.items()},
+    schedules=(*few_rows("row", 1, 1), *few_rows("rows", 4, 16), *many_rows()),
+    constants={
+        **{f"LINEAR_NORM_{name.upper()}": value for name, value in NORMS.items()},
+        **panels.CONSTANTS,
+    },
 )
