@@ -194,7 +194,9 @@ class AttentionKernel final : public HostKernel {
       state.keys[i] = visible_.of(operands[kPositions], r.b, (r.first + i) % p_.q_m);
       all = all.joined(state.keys[i]);
     }
-    if (!all.empty()) load_queries(operands[kQ], r, state);
+    // A window may begin behind the last key.
+    if (all.empty()) return {0, 0};
+    load_queries(operands[kQ], r, state);
     return all;
   }
 

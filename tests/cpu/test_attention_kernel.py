@@ -219,6 +219,14 @@ def test_positions(kind: str, short: str, data: st.DataObject) -> None:
     )
 
 
+@DEVICES
+@pytest.mark.parametrize("position", [1099, 1105, 1119, 1120, (1 << 31) - 1])
+def test_windows_that_begin_behind_the_last_key(kind: str, position: int) -> None:
+    sizes = {"b": 1, "groups": 3, "kv_heads": 1, "m": 40, "n": 1100, "d": 4, "dv": 4}
+    positions = np.full((1, 40), position, np.int64)
+    check(np.random.default_rng(0), kind, np.float32, **sizes, positions=positions, window=20)
+
+
 def _run(q: Array, k: Array, v: Array, positions: Array, window: int, kind: str) -> Array:
     """Bits of the result for keys and values that lie as (b, n, h, d), like a cache."""
     operands = {"q": q, "k": k.transpose(0, 2, 1, 3), "v": v.transpose(0, 2, 1, 3)}
