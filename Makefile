@@ -65,6 +65,7 @@ format: $(VENV)/.dev  ## format Python and C++
 
 pages: $(VENV)/.dev build  ## the generated pages of docs/ that need no measurement
 	$(BIN)/python tools/generate_operator_docs.py
+	$(BIN)/python -m tests.docs.ladder
 	$(BIN)/python -m tests.docs.api --write docs/torch-ir/api/index.md
 
 models: $(VENV)/.dev build  ## every model family on the NPU (minutes); writes docs/models.md
