@@ -34,6 +34,31 @@ NPU_FUNC NpuFewWeights npu_few_weights(DEVICE_PTR(const npu_u8) w, NpuFewPlace p
   return weights;
 }
 
+// Elements of x that meet 16 bytes of each row of weights: COUNT pieces of M rows.
+template <npu_u32 M, npu_u32 COUNT>
+struct NpuFewInputs {
+  NpuWide v[M][COUNT];
+};
+
+// From `k` on; zero without `wanted`.
+template <class T, class Inputs, npu_u32 M, npu_u32 COUNT>
+NPU_FUNC Inputs npu_few_inputs(DEVICE_PTR(const T) x, CONSTANT_REF(LinearParams) p,
+                               npu_u32 first_row, npu_u32 k, bool wanted) {
+  Inputs inputs;
+  NPU_UNROLL
+  for (npu_u32 m = 0; m < M; ++m) {
+    NPU_UNROLL
+    for (npu_u32 c = 0; c < COUNT; ++c) {
+      const npu_u32 at = k + c * npu_u32(NPU_WIDE_BYTES / sizeof(T));
+      inputs.v[m][c] = npu_wide_zero();
+      if (wanted && first_row + m < p.x_m && k < p.x_k) {
+        inputs.v[m][c] = npu_load_wide(x, (first_row + m) * npu_u64(p.x_sm) + at);
+      }
+    }
+  }
+  return inputs;
+}
+
 template <npu_u32 M>
 struct NpuFewSums {
   npu_f32 v[M][NPU_FEW_ROWS];
@@ -59,11 +84,13 @@ NPU_FUNC void npu_few_factors(THREAD_REF(NpuFewFactors<COUNT>) factors,
   }
 }
 
-// sums += x[:, k...] * weights, as many elements as 16 bytes of weights hold.
-template <class T, class W, npu_u32 M>
+// sums += x[:, k...] * weights, as many elements as 16 bytes of weights hold; x is in `inputs`
+// already if it came AHEAD.
+template <class T, class W, npu_u32 M, bool AHEAD, class Inputs>
 NPU_FUNC void npu_few_multiply(THREAD_REF(NpuFewSums<M>) sums, NpuFewWeights weights,
-                               DEVICE_PTR(const T) x, DEVICE_PTR(const npu_f32) scale,
-                               CONSTANT_REF(LinearParams) p, npu_u32 first_row, npu_u32 k,
+                               THREAD_REF(const Inputs) inputs, DEVICE_PTR(const T) x,
+                               DEVICE_PTR(const npu_f32) scale, CONSTANT_REF(LinearParams) p,
+                               npu_u32 first_row, npu_u32 k,
                                THREAD_REF(const NpuFewSums<M>) row_scale) {
   const npu_u32 loads = sizeof(T) / sizeof(W);
   const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
@@ -74,8 +101,11 @@ NPU_FUNC void npu_few_multiply(THREAD_REF(NpuFewSums<M>) sums, NpuFewWeights wei
     npu_few_factors(factors, scale, p, at);
     NPU_UNROLL
     for (npu_u32 m = 0; m < M; ++m) {
-      if (first_row + m >= p.x_m) continue;
-      const NpuWide wide = npu_load_wide(x, (first_row + m) * npu_u64(p.x_sm) + at);
+      NpuWide wide = inputs.v[m][load];
+      if (!AHEAD) {
+        if (first_row + m >= p.x_m) continue;
+        wide = npu_load_wide(x, (first_row + m) * npu_u64(p.x_sm) + at);
+      }
       NPU_UNROLL
       for (npu_u32 j = 0; j < count; ++j) {
         npu_f32 v = npu_element(wide, j, T());
@@ -136,12 +166,21 @@ NPU_FUNC void npu_few_sums(THREAD_REF(NpuFewSums<M>) sums, DEVICE_PTR(const T) x
   npu_u32 k = self.index % (SPLIT * NPU_SIMD_WIDTH) * count;
   // The first weights come while the norm is computed.
   NpuFewWeights weights = npu_few_weights<W>(w, place, k, p.x_k);
+  // x comes ahead, too, where few threads are there to wait for it; elsewhere the registers for
+  // that would cost more.
+  const bool ahead = SPLIT > 1;
+  const npu_u32 loads = sizeof(T) / sizeof(W);
+  typedef NpuFewInputs<M, loads> Inputs;
+  Inputs inputs = npu_few_inputs<T, Inputs, M, loads>(x, p, first_row, k, ahead);
   NpuFewSums<M> row_scale;
   npu_few_row_scales<T, M>(row_scale, x, p, first_row, partial, self);
   for (; k < p.x_k; k += step) {
     const NpuFewWeights next = npu_few_weights<W>(w, place, k + step, p.x_k);
-    npu_few_multiply<T, W, M>(sums, weights, x, scale, p, first_row, k, row_scale);
+    const Inputs next_inputs =
+        npu_few_inputs<T, Inputs, M, loads>(x, p, first_row, k + step, ahead);
+    npu_few_multiply<T, W, M, ahead>(sums, weights, inputs, x, scale, p, first_row, k, row_scale);
     weights = next;
+    inputs = next_inputs;
   }
 }
 
