@@ -93,6 +93,37 @@ def kernels() -> Iterator[GpuCase]:
             yield make_case(f"{name}, {dtype}", Function(function), *inputs, compute_dtype=dtype)
 
 
+def attention() -> Iterator[GpuCase]:
+    """Attention of few and of many queries in each dtype: heads that share keys, widths, masks."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    from tests.npu_compiler.harness import Function, images
+
+    # Queries, keys, heads of queries and of keys, width.
+    sizes = {
+        "one query": (1, 300, 12, 2, 128),
+        "few queries, wide": (3, 200, 4, 1, 256),
+        "many": (70, 150, 6, 2, 80),
+        "many, wide": (33, 66, 2, 2, 256),
+    }
+    for dtype in _DTYPES:
+        for name, (m, n, heads, kv_heads, width) in sizes.items():
+            for masked in (False, True):
+                shapes = [(2, heads, m, width), *[(2, kv_heads, n, width)] * 2]
+                if masked:
+                    shapes.append((2, heads, m, n))
+
+                def attend(q: Any, k: Any, v: Any, *mask: Any) -> Any:
+                    return scaled_dot_product_attention(q, k, v, *mask, enable_gqa=True)
+
+                inputs = [images(*shape, seed=i) for i, shape in enumerate(shapes)]
+                yield make_case(
+                    f"attention, {name}{', mask' * masked}, {dtype}",
+                    *(Function(attend), *inputs),
+                    compute_dtype=dtype,
+                )
+
+
 def models() -> Iterator[GpuCase]:
     """ResNet-18, and steps of small language models with their caches written in place."""
     import torch
@@ -122,7 +153,12 @@ def models() -> Iterator[GpuCase]:
             )
 
 
-SELECTIONS = {"kernels": kernels, "models": models, "operators": operators}
+SELECTIONS = {
+    "kernels": kernels,
+    "attention": attention,
+    "models": models,
+    "operators": operators,
+}
 
 
 def write(file: IO[bytes], cases: Iterable[GpuCase]) -> int:

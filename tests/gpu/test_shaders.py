@@ -19,7 +19,9 @@ _CUDA_FOLDERS = ("/usr/local/cuda/bin", "/opt/cuda/bin")
 OPERATOR_PARTS = 16
 
 
-@pytest.mark.parametrize("selection", [cases.kernels, cases.models], ids=lambda s: s.__name__)
+@pytest.mark.parametrize(
+    "selection", [cases.kernels, cases.attention, cases.models], ids=lambda s: s.__name__
+)
 @pytest.mark.parametrize("schedules", [True, False], ids=["schedules", "plain"])
 def test_selection(selection: Callable[[], Iterator[cases.GpuCase]], schedules: bool) -> None:
     assert cases.run_all(selection(), schedules=schedules)
@@ -36,6 +38,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("gpu") / "cases.gz"
     with gzip.open(path, "wb", compresslevel=1) as file:
         cases.write(file, cases.kernels())
+        cases.write(file, cases.attention())
         cases.write(file, cases.operators(step=10))
     return path
 
