@@ -9,6 +9,7 @@
 // Parts begin at multiples of 64 keys and are joined in a fixed order, so that the order of a
 // query's sums depends on its position alone.
 #include "attention.h"
+#include "attention_join.h"
 #include "common.h"
 #include "group_reduce.h"
 #include "wide.h"
@@ -18,9 +19,8 @@
 #define NPU_SPLIT_LANES 16
 #define NPU_SPLIT_EACH 4
 #define NPU_SPLIT_DOTS (NPU_SPLIT_ROWS * NPU_SPLIT_EACH)
-// Parts that a threadgroup joins side by side, and how many of those a thread loads at a time.
+// Parts that a threadgroup joins side by side.
 #define NPU_JOIN_PARTS 32
-#define NPU_JOIN_AT_ONCE 4
 #define NPU_JOIN_PITCH (NPU_JOIN_COLUMNS + 1)
 
 #if NPU_ATTENTION_SPLIT_PART_ROOM_ELEMENTS < 2048 ||                              \
@@ -28,18 +28,6 @@
     NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < NPU_SPLIT_SIMD_GROUPS * NPU_JOIN_PITCH
 #error "attention: the schedule's threadgroup arrays are too small"
 #endif
-
-// The queries that share a head of keys are numbered position by position, all heads of one before
-// those of the next.
-struct NpuSplitRow {
-  npu_u32 m, head;
-};
-
-NPU_FUNC NpuSplitRow npu_split_row(CONSTANT_REF(AttentionParams) p, npu_u32 kv_head, npu_u32 row) {
-  const npu_u32 groups = p.q_h / p.k_h;
-  const NpuSplitRow found = {row / groups, kv_head * groups + row % groups};
-  return found;
-}
 
 struct NpuSplitWide {
   NpuWide key[NPU_SPLIT_EACH];
@@ -115,12 +103,17 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   NpuSplitWide values = npu_split_load<T>(v, v_base + piece * count, npu_u64(p.v_sn), own_key, seen,
                                           piece * count < p.v_d);
 
-  for (npu_u32 i = self.index; i < rows * pieces; i += NPU_SPLIT_SIMD_GROUPS * NPU_SIMD_WIDTH) {
+  // Rows that are not there are zeros.
+  for (npu_u32 i = self.index; i < NPU_SPLIT_ROWS * pieces;
+       i += NPU_SPLIT_SIMD_GROUPS * NPU_SIMD_WIDTH) {
     const npu_u32 row = i / pieces;
     const npu_u32 d = i % pieces * count;
-    const NpuSplitRow query = npu_split_row(p, kv_head, first_row + row);
-    const NpuWide wide = npu_load_wide(
-        q, batch * npu_u64(p.q_sb) + query.head * npu_u64(p.q_sh) + query.m * npu_u64(p.q_sm) + d);
+    NpuWide wide = npu_wide_zero();
+    if (row < rows) {
+      const NpuAttentionQuery query = npu_attention_query(p, kv_head, first_row + row);
+      wide = npu_load_wide(q, batch * npu_u64(p.q_sb) + query.head * npu_u64(p.q_sh) +
+                                  query.m * npu_u64(p.q_sm) + d);
+    }
     NPU_UNROLL
     for (npu_u32 e = 0; e < count; e += 4) {
       NpuQuad quad;
@@ -148,14 +141,17 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
         for (npu_u32 c = 0; c < 4; ++c) key[i][c] = npu_element(keys.key[i], e + c, T());
       }
       NPU_UNROLL
-      for (npu_u32 r = 0; r < NPU_SPLIT_ROWS; ++r) {
-        if (r >= rows) continue;
-        const NpuQuad quad = npu_load_quad(room, r * p.q_d + turn * count + e);
+      for (npu_u32 first = 0; first < NPU_SPLIT_ROWS; first += NPU_SPLIT_ROWS / 2) {
+        if (first >= rows) continue;
         NPU_UNROLL
-        for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+        for (npu_u32 r = first; r < first + NPU_SPLIT_ROWS / 2; ++r) {
+          const NpuQuad quad = npu_load_quad(room, r * p.q_d + turn * count + e);
           NPU_UNROLL
-          for (npu_u32 c = 0; c < 4; ++c) {
-            dots.v[r * NPU_SPLIT_EACH + i] += quad.v[c] * key[i][c];
+          for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
+            NPU_UNROLL
+            for (npu_u32 c = 0; c < 4; ++c) {
+              dots.v[r * NPU_SPLIT_EACH + i] += quad.v[c] * key[i][c];
+            }
           }
         }
       }
@@ -168,7 +164,7 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   npu_split_fold<2>(dots, piece, 1);
   {
     const npu_u32 row = piece / 2;
-    const NpuSplitRow query = npu_split_row(p, kv_head, first_row + row);
+    const NpuAttentionQuery query = npu_attention_query(p, kv_head, first_row + row);
     NpuKeys visible = {0, 0};
     if (row < rows) visible = npu_visible_keys(positions, p, batch, query.m);
     const npu_u64 mask_base = batch * npu_u64(p.mask_sb) + query.head * npu_u64(p.mask_sh);
@@ -213,24 +209,29 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   // Rows of each half of a SIMD group that fit into the room for all SIMD groups.
   const npu_u32 fit = 8 / count;
   for (npu_u32 first_column = 0; first_column < p.v_d; first_column += columns) {
-    npu_f32 value[NPU_SPLIT_EACH][NPU_WIDE_BYTES / sizeof(T)];
-    NPU_UNROLL
-    for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
-      NPU_UNROLL
-      for (npu_u32 e = 0; e < count; ++e) value[i][e] = npu_element(values.key[i], e, T());
-    }
     npu_f32 sum[NPU_SPLIT_ROWS][NPU_WIDE_BYTES / sizeof(T)];
     NPU_UNROLL
-    for (npu_u32 r = 0; r < NPU_SPLIT_ROWS; ++r) {
+    for (npu_u32 first = 0; first < NPU_SPLIT_ROWS; first += NPU_SPLIT_ROWS / 2) {
       NPU_UNROLL
-      for (npu_u32 e = 0; e < count; ++e) sum[r][e] = 0.0f;
-      if (r >= rows) continue;
-      const NpuQuad weight = npu_load_quad(scores, r * NPU_SPLIT_KEYS + place);
+      for (npu_u32 r = first; r < first + NPU_SPLIT_ROWS / 2; ++r) {
+        NPU_UNROLL
+        for (npu_u32 e = 0; e < count; ++e) sum[r][e] = 0.0f;
+      }
+      if (first >= rows) continue;
+      NpuQuad weight[NPU_SPLIT_ROWS / 2];
+      NPU_UNROLL
+      for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
+        weight[r] = npu_load_quad(scores, (first + r) * NPU_SPLIT_KEYS + place);
+      }
       NPU_UNROLL
       for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
         NPU_UNROLL
         for (npu_u32 e = 0; e < count; ++e) {
-          sum[r][e] += weight.v[i] * value[i][e];
+          const npu_f32 value = npu_element(values.key[i], e, T());
+          NPU_UNROLL
+          for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
+            sum[first + r][e] += weight[r].v[i] * value;
+          }
         }
       }
     }
@@ -287,64 +288,31 @@ NPU_FUNC void npu_attention_split_join(DEVICE_PTR(const T), DEVICE_PTR(const T),
   const npu_u32 all_rows = p.q_m * groups;
   const npu_u32 outer = self.group_x / all_rows;
   const npu_u32 batch = outer / p.k_h;
-  const NpuSplitRow query = npu_split_row(p, outer % p.k_h, self.group_x % all_rows);
-  const NpuKeys visible = npu_visible_keys(positions, p, batch, query.m);
-  const npu_u32 first = visible.first / NPU_SPLIT_KEYS;
-  const npu_u32 end = visible.first < visible.end ? (visible.end - 1) / NPU_SPLIT_KEYS + 1 : first;
-  const npu_u64 parts = (npu_u64(p.k_n) + NPU_SPLIT_KEYS - 1) / NPU_SPLIT_KEYS;
-  const npu_u64 base = self.group_x * parts;
+  const NpuAttentionQuery query = npu_attention_query(p, outer % p.k_h, self.group_x % all_rows);
+  const NpuAttentionParts parts = npu_attention_parts(positions, p, batch, query.m, NPU_SPLIT_KEYS);
+  const npu_u64 base = self.group_x * ((npu_u64(p.k_n) + NPU_SPLIT_KEYS - 1) / NPU_SPLIT_KEYS);
 
-  // Eight lanes for four columns each of a part; every 32nd part is theirs, four at a time.
+  // Eight lanes for four columns each of a part; every 32nd part is theirs.
   const npu_u32 slot = self.simd * 4 + self.lane / 8;
   const npu_u32 place = self.lane % 8 * 4;
-  const npu_u32 column = self.group_y * NPU_JOIN_COLUMNS + place;
-  npu_f32 largest = -NPU_INFINITY;
-  npu_f32 total = 0.0f;
-  npu_f32 sum[4] = {0.0f, 0.0f, 0.0f, 0.0f};
   const npu_u32 turn = NPU_JOIN_PARTS * NPU_JOIN_AT_ONCE;
-  for (npu_u32 start = first / turn * turn; start < end; start += turn) {
-    NpuWide wide[NPU_JOIN_AT_ONCE];
-    npu_f32 score[NPU_JOIN_AT_ONCE];
-    npu_f32 weight[NPU_JOIN_AT_ONCE];
-    NPU_UNROLL
-    for (npu_u32 i = 0; i < NPU_JOIN_AT_ONCE; ++i) {
-      const npu_u32 c = start + i * NPU_JOIN_PARTS + slot;
-      wide[i] = npu_wide_zero();
-      score[i] = -NPU_INFINITY;
-      weight[i] = 0.0f;
-      if (c < first || c >= end) continue;
-      score[i] = stats[2 * (base + c)];
-      weight[i] = stats[2 * (base + c) + 1];
-      if (column < p.v_d) wide[i] = npu_load_wide(sums, (base + c) * p.v_d + column);
-    }
-    NPU_UNROLL
-    for (npu_u32 i = 0; i < NPU_JOIN_AT_ONCE; ++i) {
-      const npu_f32 most = npu_max(largest, score[i]);
-      const npu_f32 shift = most == -NPU_INFINITY ? 0.0f : most;
-      const npu_f32 before = npu_exp(largest - shift);
-      const npu_f32 now = npu_exp(score[i] - shift);
-      largest = most;
-      total = total * before + weight[i] * now;
-      NPU_UNROLL
-      for (npu_u32 e = 0; e < 4; ++e) {
-        sum[e] = sum[e] * before + npu_element(wide[i], e, npu_f32()) * now;
-      }
-    }
-  }
+  NpuAttentionJoined joined =
+      npu_attention_join(sums, stats, p, base, parts, parts.first / turn * turn + slot,
+                         NPU_JOIN_PARTS, self.group_y * NPU_JOIN_COLUMNS + place);
 
   // All of them to the largest score of all.
   const npu_f32 most =
-      npu_group_reduce(NPU_REDUCE_MAX, largest, partial, NPU_SPLIT_SIMD_GROUPS, self);
-  const npu_f32 factor = npu_exp(largest - (most == -NPU_INFINITY ? 0.0f : most));
-  total *= factor;
+      npu_group_reduce(NPU_REDUCE_MAX, joined.largest, partial, NPU_SPLIT_SIMD_GROUPS, self);
+  const npu_f32 factor = npu_exp(joined.largest - (most == -NPU_INFINITY ? 0.0f : most));
+  npu_f32 total = joined.total * factor;
   total += npu_simd_shuffle_xor(total, 8);
   total += npu_simd_shuffle_xor(total, 16);
   NPU_UNROLL
   for (npu_u32 e = 0; e < 4; ++e) {
-    sum[e] *= factor;
-    sum[e] += npu_simd_shuffle_xor(sum[e], 8);
-    sum[e] += npu_simd_shuffle_xor(sum[e], 16);
-    if (self.lane < 8) partial[self.simd * NPU_JOIN_PITCH + place + e] = sum[e];
+    npu_f32 sum = joined.sum[e] * factor;
+    sum += npu_simd_shuffle_xor(sum, 8);
+    sum += npu_simd_shuffle_xor(sum, 16);
+    if (self.lane < 8) partial[self.simd * NPU_JOIN_PITCH + place + e] = sum;
   }
   if (self.lane == 0) partial[self.simd * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS] = total;
   npu_barrier();

@@ -3,9 +3,13 @@
 // scores of four queries with four keys, and the sums of those queries for every 16th group of four
 // columns, in registers; 16 neighbours share four queries and find their softmax by shuffles.
 //
+// Schedule tiles_split is the same for caches of many keys: part takes 512 keys, and the sums and
+// softmaxes that it finds are joined as those of schedule split.
+//
 // Blocks of keys start at multiples of 64, so that the order of sums does not depend on what else
 // is computed.
 #include "attention.h"
+#include "attention_join.h"
 #include "common.h"
 #include "group_reduce.h"
 #include "wide.h"
@@ -142,21 +146,43 @@ NPU_FUNC npu_f32 npu_tiles_reduce(npu_u32 op, npu_f32 v) {
   return v;
 }
 
-template <class T>
-NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
-                                  DEVICE_PTR(const T) v, DEVICE_PTR(const npu_u8) mask,
-                                  DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T) y,
-                                  CONSTANT_REF(AttentionParams) p, THREADGROUP_PTR(npu_f32) room,
-                                  THREADGROUP_PTR(npu_f32) scores, NpuThread self) {
-  const npu_u32 batch = self.group_z / p.y_h;
-  const npu_u32 head = self.group_z % p.y_h;
-  const npu_u32 kv_head = head / (p.q_h / p.k_h);
+// What a threadgroup computes.
+struct NpuTilesBlock {
+  npu_u32 batch, head, first_row, end_row, first_column;
+};
+
+NPU_FUNC NpuTilesBlock npu_tiles_block(CONSTANT_REF(AttentionParams) p, npu_u32 rows_at,
+                                       npu_u32 columns_at, npu_u32 outer) {
   // The last queries first: those of a causal prompt have the most to do.
   const npu_u32 blocks = (p.y_m + NPU_TILES_ROWS - 1) / NPU_TILES_ROWS;
-  const npu_u32 first_row = (blocks - 1 - self.group_x) * NPU_TILES_ROWS;
-  const npu_u32 end_row = first_row + NPU_TILES_ROWS < p.y_m ? first_row + NPU_TILES_ROWS : p.y_m;
+  const npu_u32 first_row = (blocks - 1 - rows_at) * NPU_TILES_ROWS;
+  const npu_u32 left = p.y_m - first_row;
+  return {outer / p.y_h, outer % p.y_h, first_row,
+          first_row + (left < NPU_TILES_ROWS ? left : NPU_TILES_ROWS),
+          columns_at * NPU_TILES_COLUMNS};
+}
+
+// Of each of a thread's queries: the largest score, the sum of exponentials, sums of values.
+struct NpuTilesFound {
+  npu_f32 largest[NPU_TILES_OWN];
+  npu_f32 total[NPU_TILES_OWN];
+  npu_f32 sums[NPU_TILES_OWN][NPU_TILES_GROUPS][4];
+};
+
+// Among the keys `seen`; all threads of the threadgroup take part.
+template <class T>
+NPU_FUNC void npu_tiles_attend(THREAD_REF(NpuTilesFound) found, NpuTilesBlock at, NpuKeys seen,
+                               DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEVICE_PTR(const T) v,
+                               DEVICE_PTR(const npu_u8) mask, DEVICE_PTR(const npu_u8) positions,
+                               CONSTANT_REF(AttentionParams) p, THREADGROUP_PTR(npu_f32) room,
+                               THREADGROUP_PTR(npu_f32) scores, NpuThread self) {
+  const npu_u32 batch = at.batch;
+  const npu_u32 head = at.head;
+  const npu_u32 kv_head = head / (p.q_h / p.k_h);
+  const npu_u32 first_row = at.first_row;
+  const npu_u32 end_row = at.end_row;
+  const npu_u32 first_column = at.first_column;
   const npu_u64 mask_base = batch * npu_u64(p.mask_sb) + head * npu_u64(p.mask_sh);
-  const NpuKeys seen = npu_simd_seen_keys(positions, p, batch, first_row, end_row, self.lane);
   const NpuTilesRows queries = {batch * npu_u64(p.q_sb) + head * npu_u64(p.q_sh), npu_u64(p.q_sm),
                                 first_row, end_row, p.q_d};
   const NpuTilesRows keys = {batch * npu_u64(p.k_sb) + kv_head * npu_u64(p.k_sh), npu_u64(p.k_sn),
@@ -166,24 +192,20 @@ NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
   const npu_u32 row = self.index / NPU_TILES_LANES * NPU_TILES_OWN;
   const npu_u32 lane = self.index % NPU_TILES_LANES;
   const npu_u32 count = NPU_WIDE_BYTES / sizeof(T);
-  const npu_u32 first_column = self.group_y * NPU_TILES_COLUMNS;
   const npu_u32 pieces = NPU_TILES_COLUMNS / count;
   const npu_u32 v_loads = NPU_TILES_VALUES * pieces / NPU_TILES_THREADS;
   const bool plain = p.softcap <= 0.0f && p.mask_n == 0;
 
   NpuKeys visible[NPU_TILES_OWN];
-  npu_f32 largest[NPU_TILES_OWN];
-  npu_f32 total[NPU_TILES_OWN];
-  npu_f32 sums[NPU_TILES_OWN][NPU_TILES_GROUPS][4];
   NPU_UNROLL
   for (npu_u32 i = 0; i < NPU_TILES_OWN; ++i) {
     visible[i] = npu_visible_keys(positions, p, batch, first_row + row + i);
-    largest[i] = -NPU_INFINITY;
-    total[i] = 0.0f;
+    found.largest[i] = -NPU_INFINITY;
+    found.total[i] = 0.0f;
     NPU_UNROLL
     for (npu_u32 g = 0; g < NPU_TILES_GROUPS; ++g) {
       NPU_UNROLL
-      for (npu_u32 c = 0; c < 4; ++c) sums[i][g][c] = 0.0f;
+      for (npu_u32 c = 0; c < 4; ++c) found.sums[i][g][c] = 0.0f;
     }
   }
 
@@ -218,7 +240,7 @@ NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
     }
     NPU_UNROLL
     for (npu_u32 i = 0; i < NPU_TILES_OWN; ++i) {
-      npu_f32 most = largest[i];
+      npu_f32 most = found.largest[i];
       NPU_UNROLL
       for (npu_u32 j = 0; j < NPU_TILES_OWN; ++j) {
         const npu_u32 n = first_key + lane + j * NPU_TILES_LANES;
@@ -240,13 +262,13 @@ NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
         scores[place + i * NPU_TILES_SCORE_PITCH + j * NPU_TILES_LANES] = e;
         sum += e;
       }
-      const npu_f32 factor = npu_exp(largest[i] - shift);
-      largest[i] = most;
-      total[i] = total[i] * factor + npu_tiles_reduce(NPU_REDUCE_SUM, sum);
+      const npu_f32 factor = npu_exp(found.largest[i] - shift);
+      found.largest[i] = most;
+      found.total[i] = found.total[i] * factor + npu_tiles_reduce(NPU_REDUCE_SUM, sum);
       NPU_UNROLL
       for (npu_u32 g = 0; g < NPU_TILES_GROUPS; ++g) {
         NPU_UNROLL
-        for (npu_u32 c = 0; c < 4; ++c) sums[i][g][c] *= factor;
+        for (npu_u32 c = 0; c < 4; ++c) found.sums[i][g][c] *= factor;
       }
     }
 
@@ -277,7 +299,7 @@ NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
             NPU_UNROLL
             for (npu_u32 i = 0; i < NPU_TILES_OWN; ++i) {
               NPU_UNROLL
-              for (npu_u32 c = 0; c < 4; ++c) sums[i][g][c] += weight[i].v[j] * quad.v[c];
+              for (npu_u32 c = 0; c < 4; ++c) found.sums[i][g][c] += weight[i].v[j] * quad.v[c];
             }
           }
         }
@@ -285,23 +307,110 @@ NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
       npu_barrier();
     }
   }
+}
 
+template <class T>
+NPU_FUNC void npu_attention_tiles(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
+                                  DEVICE_PTR(const T) v, DEVICE_PTR(const npu_u8) mask,
+                                  DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T) y,
+                                  CONSTANT_REF(AttentionParams) p, THREADGROUP_PTR(npu_f32) room,
+                                  THREADGROUP_PTR(npu_f32) scores, NpuThread self) {
+  const NpuTilesBlock at = npu_tiles_block(p, self.group_x, self.group_y, self.group_z);
+  const NpuKeys seen =
+      npu_simd_seen_keys(positions, p, at.batch, at.first_row, at.end_row, self.lane);
+  NpuTilesFound found;
+  npu_tiles_attend<T>(found, at, seen, q, k, v, mask, positions, p, room, scores, self);
   NPU_UNROLL
   for (npu_u32 i = 0; i < NPU_TILES_OWN; ++i) {
-    const npu_u32 m = first_row + row + i;
-    const bool empty = largest[i] == -NPU_INFINITY && p.empty_is_nan == 0;
-    const npu_f32 factor = 1.0f / total[i];
-    const npu_u64 to = batch * npu_u64(p.y_sb) + head * npu_u64(p.y_sh) + m * npu_u64(p.y_sm);
+    const npu_u32 m = at.first_row + self.index / NPU_TILES_LANES * NPU_TILES_OWN + i;
+    const bool empty = found.largest[i] == -NPU_INFINITY && p.empty_is_nan == 0;
+    const npu_f32 factor = 1.0f / found.total[i];
+    const npu_u64 to = at.batch * npu_u64(p.y_sb) + at.head * npu_u64(p.y_sh) + m * npu_u64(p.y_sm);
     NPU_UNROLL
     for (npu_u32 g = 0; g < NPU_TILES_GROUPS; ++g) {
-      const npu_u32 column = first_column + (g * NPU_TILES_LANES + lane) * 4;
+      const npu_u32 lane = self.index % NPU_TILES_LANES;
+      const npu_u32 column = at.first_column + (g * NPU_TILES_LANES + lane) * 4;
       // y has as many columns as v, a multiple of four.
       if (m >= p.y_m || column >= p.y_d) continue;
       NPU_UNROLL
       for (npu_u32 c = 0; c < 4; ++c) {
-        const npu_f32 value = empty ? 0.0f : sums[i][g][c] * factor;
+        const npu_f32 value = empty ? 0.0f : found.sums[i][g][c] * factor;
         y[to + (column + c) * npu_u64(p.y_sd)] = npu_narrow<T>(value);
       }
     }
+  }
+}
+
+template <class T>
+NPU_FUNC void npu_attention_tiles_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
+                                             DEVICE_PTR(const T) v, DEVICE_PTR(const npu_u8) mask,
+                                             DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T),
+                                             DEVICE_PTR(npu_f32) sums, DEVICE_PTR(npu_f32) stats,
+                                             CONSTANT_REF(AttentionParams) p,
+                                             THREADGROUP_PTR(npu_f32) room,
+                                             THREADGROUP_PTR(npu_f32) scores, NpuThread self) {
+  const npu_u32 row_blocks = (p.y_m + NPU_TILES_ROWS - 1) / NPU_TILES_ROWS;
+  const NpuTilesBlock at =
+      npu_tiles_block(p, self.group_x % row_blocks, self.group_y, self.group_z);
+  const npu_u32 part = self.group_x / row_blocks;
+  NpuKeys seen = npu_simd_seen_keys(positions, p, at.batch, at.first_row, at.end_row, self.lane);
+  const npu_u32 first_key = part * NPU_TILES_SPLIT_KEYS;
+  if (seen.first < first_key) seen.first = first_key;
+  if (seen.end > first_key + NPU_TILES_SPLIT_KEYS) seen.end = first_key + NPU_TILES_SPLIT_KEYS;
+  // All threads or none.
+  if (seen.first >= seen.end) return;
+  NpuTilesFound found;
+  npu_tiles_attend<T>(found, at, seen, q, k, v, mask, positions, p, room, scores, self);
+  const npu_u64 parts = (npu_u64(p.k_n) + NPU_TILES_SPLIT_KEYS - 1) / NPU_TILES_SPLIT_KEYS;
+  NPU_UNROLL
+  for (npu_u32 i = 0; i < NPU_TILES_OWN; ++i) {
+    const npu_u32 m = at.first_row + self.index / NPU_TILES_LANES * NPU_TILES_OWN + i;
+    if (m >= p.y_m) continue;
+    const npu_u64 to = npu_attention_row(p, at.batch, at.head, m) * parts + part;
+    const npu_u32 lane = self.index % NPU_TILES_LANES;
+    if (lane == 0 && at.first_column == 0) {
+      stats[2 * to] = found.largest[i];
+      stats[2 * to + 1] = found.total[i];
+    }
+    NPU_UNROLL
+    for (npu_u32 g = 0; g < NPU_TILES_GROUPS; ++g) {
+      const npu_u32 column = at.first_column + (g * NPU_TILES_LANES + lane) * 4;
+      if (column >= p.v_d) continue;
+      NPU_UNROLL
+      for (npu_u32 c = 0; c < 4; ++c) sums[to * p.v_d + column + c] = found.sums[i][g][c];
+    }
+  }
+}
+
+// A SIMD group for each query, four columns in each lane.
+template <class T>
+NPU_FUNC void npu_attention_tiles_split_join(DEVICE_PTR(const T), DEVICE_PTR(const T),
+                                             DEVICE_PTR(const T), DEVICE_PTR(const npu_u8),
+                                             DEVICE_PTR(const npu_u8) positions, DEVICE_PTR(T) y,
+                                             DEVICE_PTR(npu_f32) sums, DEVICE_PTR(npu_f32) stats,
+                                             CONSTANT_REF(AttentionParams) p, NpuThread self) {
+  const npu_u32 groups = p.q_h / p.k_h;
+  const npu_u64 all_rows = npu_u64(p.q_m) * groups;
+  const npu_u64 row =
+      self.group_x * npu_u64(NPU_ATTENTION_TILES_SPLIT_JOIN_THREADGROUP_X / NPU_SIMD_WIDTH) +
+      self.simd;
+  const npu_u32 outer = npu_u32(row / all_rows);
+  const npu_u32 batch = outer / p.k_h;
+  const npu_u32 column = self.group_y * NPU_TILES_COLUMNS + self.lane * 4;
+  if (batch >= p.y_b || column >= p.y_d) return;
+  const NpuAttentionQuery query = npu_attention_query(p, outer % p.k_h, npu_u32(row % all_rows));
+  const NpuAttentionParts parts =
+      npu_attention_parts(positions, p, batch, query.m, NPU_TILES_SPLIT_KEYS);
+  const npu_u64 base = row * ((npu_u64(p.k_n) + NPU_TILES_SPLIT_KEYS - 1) / NPU_TILES_SPLIT_KEYS);
+  const NpuAttentionJoined joined =
+      npu_attention_join(sums, stats, p, base, parts, parts.first, 1, column);
+  const bool empty = joined.largest == -NPU_INFINITY && p.empty_is_nan == 0;
+  const npu_f32 factor = 1.0f / joined.total;
+  const npu_u64 to =
+      batch * npu_u64(p.y_sb) + query.head * npu_u64(p.y_sh) + query.m * npu_u64(p.y_sm);
+  NPU_UNROLL
+  for (npu_u32 e = 0; e < 4; ++e) {
+    const npu_f32 value = empty ? 0.0f : joined.sum[e] * factor;
+    y[to + (column + e) * npu_u64(p.y_sd)] = npu_narrow<T>(value);
   }
 }

@@ -105,13 +105,14 @@ def attention() -> Iterator[GpuCase]:
         "few queries, wide": (3, 200, 4, 1, 256),
         "many": (70, 150, 6, 2, 80),
         "many, wide": (33, 66, 2, 2, 256),
+        "many, with many keys": (100, 1100, 3, 1, 64),
     }
     for dtype in _DTYPES:
         for name, (m, n, heads, kv_heads, width) in sizes.items():
             for masked in (False, True):
-                shapes = [(2, heads, m, width), *[(2, kv_heads, n, width)] * 2]
+                shapes = [(1, heads, m, width), *[(1, kv_heads, n, width)] * 2]
                 if masked:
-                    shapes.append((2, heads, m, n))
+                    shapes.append((1, heads, m, n))
 
                 def attend(q: Any, k: Any, v: Any, *mask: Any) -> Any:
                     return scaled_dot_product_attention(q, k, v, *mask, enable_gqa=True)

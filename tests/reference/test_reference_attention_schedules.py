@@ -29,11 +29,15 @@ FEW: dict[str, Case] = {
 }
 MANY: dict[str, Case] = {
     "causal": (70, 70, 2, 1, 32, 24, {"causal": 1}),
-    "prompt in a cache": (40, 150, 2, 2, 16, 72, {"positions": list(range(60, 100)), "window": 33}),
+    "prompt in a cache": (40, 120, 2, 2, 16, 72, {"positions": list(range(60, 100)), "window": 33}),
     "masks": (35, 67, 2, 1, 16, 16, {"mask": "bool", "batch": 2, "softcap": 3.0}),
-    "wide heads": (33, 66, 1, 1, 136, 256, {"mask": "float"}),
-    "nothing seen": (34, 66, 1, 1, 16, 16, {"positions": [-1] * 33 + [2]}),
+    "wide heads of many": (33, 66, 1, 1, 136, 256, {"mask": "float"}),
+    "many see nothing": (34, 66, 1, 1, 16, 16, {"positions": [-1] * 33 + [2]}),
     "one query, few keys": (1, 60, 3, 1, 16, 16, {"positions": [40]}),
+}
+TILES_OVER_PARTS: dict[str, Case] = {
+    "prompt in a long cache": (33, 1100, 6, 1, 16, 16, {"positions": list(range(500, 533))}),
+    "wide values": (50, 1030, 2, 1, 16, 144, {"window": 600, "causal": 0, "mask": "bool"}),
 }
 
 
@@ -88,15 +92,16 @@ def operands_of(short: str, case: Case) -> tuple[dict[str, Array | None], dict[s
     [
         *(("split", name, short) for name in FEW for short in ("f32", "bf16")),
         *(("tiles", name, short) for name in MANY for short in ("f32", "f16")),
+        *(("tiles_split", name, "f16") for name in TILES_OVER_PARTS),
     ],
 )
 def test_computes_what_the_kernel_does(schedule: str, name: str, short: str, reverse: bool) -> None:
-    case = (FEW if schedule == "split" else MANY)[name]
+    case = {**FEW, **MANY, **TILES_OVER_PARTS}[name]
     operands, fields = operands_of(short, case)
     check(ATTENTION, operands, fields, schedule, 64, reverse)
 
 
-@pytest.mark.parametrize("m", [1, 33])
+@pytest.mark.parametrize("m", [1, 50])
 def test_sums_do_not_depend_on_what_else_is_there(m: int) -> None:
     """More keys behind, more batch elements, more queries: the same bits."""
     case: Case = (m, 140, 2, 1, 16, 16, {"positions": list(range(90, 90 + m))})

@@ -21,7 +21,7 @@ WIDE = (
     "q.d <= 256 and v.d <= 256",
 )
 # Queries of all the heads that share keys, for which reading keys and values is all that counts.
-FEW_QUERIES = 16
+FEW_QUERIES = 96
 # Of schedule split: keys and queries of a part, columns that are joined at a time.
 SPLIT_KEYS = 64
 SPLIT_ROWS = 8
@@ -30,58 +30,69 @@ JOIN_COLUMNS = 32
 TILE_ROWS = 32
 TILE_COLUMNS = 128
 
+# Keys of a part of schedule tiles_split.
+TILES_SPLIT_KEYS = 512
+
+
+def _scratch(keys: int) -> tuple[Scratch, ...]:
+    """Of each query and part of ``keys`` keys: sums of values; the largest score and the sum of
+    exponentials.
+    """
+    parts = f"y.b * y.h * y.m * ceil_div(k.n, {keys})"
+    return Scratch("sums", "f32", f"{parts} * v.d"), Scratch("stats", "f32", f"{parts} * 2")
+
+
+def _groups(threads: int, x: str, y: str, z: str) -> Launch:
+    return Launch((x, y, z), (threads, 1, 1), unit="threadgroups")
+
+
+_TILE_SHARED = (("room", "f32", 2048), ("scores", "f32", TILE_ROWS * 68))
+_TILES = (f"ceil_div(y.m, {TILE_ROWS})", f"ceil_div(y.d, {TILE_COLUMNS})", "y.b * y.h")
+
 SPLIT = Schedule(
     "split",
     "attention_split.metal",
     (f"q.m * (q.h // k.h) <= {FEW_QUERIES}", f"k.n > {2 * SPLIT_KEYS}", *WIDE),
     (
         Stage(
-            Launch(
-                (
-                    f"ceil_div(k.n, {SPLIT_KEYS})",
-                    f"ceil_div(q.m * (q.h // k.h), {SPLIT_ROWS})",
-                    "y.b * k.h",
-                ),
-                (256, 1, 1),
-                unit="threadgroups",
+            _groups(
+                256,
+                f"ceil_div(k.n, {SPLIT_KEYS})",
+                f"ceil_div(q.m * (q.h // k.h), {SPLIT_ROWS})",
+                "y.b * k.h",
             ),
-            shared=(("room", "f32", 2048), ("scores", "f32", SPLIT_ROWS * SPLIT_KEYS)),
-            name="part",
+            (("room", "f32", 2048), ("scores", "f32", SPLIT_ROWS * SPLIT_KEYS)),
+            "part",
         ),
         Stage(
-            Launch(
-                ("y.b * y.h * y.m", f"ceil_div(v.d, {JOIN_COLUMNS})", "1"),
-                (256, 1, 1),
-                unit="threadgroups",
-            ),
-            shared=(("partial", "f32", 8 * (JOIN_COLUMNS + 1)),),
-            name="join",
+            _groups(256, "y.b * y.h * y.m", f"ceil_div(v.d, {JOIN_COLUMNS})", "1"),
+            (("partial", "f32", 8 * (JOIN_COLUMNS + 1)),),
+            "join",
         ),
     ),
-    # Of each query and part: sums of values; the largest score and the sum of exponentials.
+    _scratch(SPLIT_KEYS),
+)
+# Where there are too few tiles to fill a GPU, each with many keys.
+TILES_SPLIT = Schedule(
+    "tiles_split",
+    "attention_tiles.metal",
     (
-        Scratch("sums", "f32", f"y.b * y.h * y.m * ceil_div(k.n, {SPLIT_KEYS}) * v.d"),
-        Scratch("stats", "f32", f"y.b * y.h * y.m * ceil_div(k.n, {SPLIT_KEYS}) * 2"),
+        f"k.n > {2 * TILES_SPLIT_KEYS}",
+        f"{_TILES[0]} * {_TILES[1]} * {_TILES[2]} <= 256",
+        *WIDE,
     ),
+    (
+        Stage(
+            _groups(128, f"{_TILES[0]} * ceil_div(k.n, {TILES_SPLIT_KEYS})", *_TILES[1:]),
+            _TILE_SHARED,
+            "part",
+        ),
+        Stage(_groups(256, "ceil_div(y.b * y.h * y.m, 8)", _TILES[1], "1"), name="join"),
+    ),
+    _scratch(TILES_SPLIT_KEYS),
 )
 TILES = Schedule(
-    "tiles",
-    "attention_tiles.metal",
-    WIDE,
-    (
-        Stage(
-            Launch(
-                (
-                    f"ceil_div(y.m, {TILE_ROWS})",
-                    f"ceil_div(y.d, {TILE_COLUMNS})",
-                    "y.b * y.h",
-                ),
-                (128, 1, 1),
-                unit="threadgroups",
-            ),
-            shared=(("room", "f32", 2048), ("scores", "f32", TILE_ROWS * 68)),
-        ),
-    ),
+    "tiles", "attention_tiles.metal", WIDE, (Stage(_groups(128, *_TILES), _TILE_SHARED),)
 )
 
 ATTENTION = Kernel(
@@ -155,12 +166,13 @@ ATTENTION = Kernel(
         ("rows", "f32", 3 * ATTENTION_ROWS),
     ),
     flops="2 * y.b * y.h * y.m * k.n * (q.d + v.d)",
-    schedules=(SPLIT, TILES),
+    schedules=(SPLIT, TILES_SPLIT, TILES),
     constants={
         "SPLIT_KEYS": SPLIT_KEYS,
         "SPLIT_ROWS": SPLIT_ROWS,
         "JOIN_COLUMNS": JOIN_COLUMNS,
         "TILES_ROWS": TILE_ROWS,
         "TILES_COLUMNS": TILE_COLUMNS,
+        "TILES_SPLIT_KEYS": TILES_SPLIT_KEYS,
     },
 )
