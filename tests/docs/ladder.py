@@ -13,7 +13,7 @@ from npu_compiler.kernels import KERNELS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "metal.md"
 BEGIN, END = "<!-- shaders: begin -->\n", "<!-- shaders: end -->\n"
-# Shaders of which no launch has run on an NVIDIA GPU (`make test-gpu`) since they were last changed.
+# Shaders of which no launch has run on an NVIDIA GPU (`make test-gpu`) since they changed last.
 NOT_RUN_ON_A_GPU: frozenset[str] = frozenset()
 _HEAD = (
     "| shader | runs | 1 front end | 2 reference | 3 NVRTC | 3 NVIDIA GPU | 4 stand-in | 5 wheel "
