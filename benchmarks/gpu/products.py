@@ -2,11 +2,12 @@
 
     python benchmarks/gpu/products.py [--only TEXT] [--rounds 20] [--no-plain] [--json]
 
-Shapes of Qwen2.5-1.5B (decode: one row; a few rows; prompts) and ResNet-50. Each time is that of a
-CUDA graph of many dispatches, each with weights of its own, more than the GPU's cache holds in all,
-divided by their number. ``floor`` is the larger of the time to read every operand once at the read
-bandwidth, measured in the same run, and that of the multiplications at the GPU's float32 rate. The
-results of both ways are compared; ``error`` is the largest difference over the largest value.
+Shapes of Qwen2.5-1.5B (decode: one row; a few rows; prompts), of ResNet-50 and some others. Each
+time is that of a CUDA graph of many dispatches, each with weights of its own, more than the GPU's
+cache holds in all, divided by their number. ``floor`` is the larger of the time to read every
+operand once at the read bandwidth, measured in the same run, and that of the multiplications at the
+GPU's float32 rate. The results of both ways are compared; ``error`` is the largest difference over
+the largest value.
 
 It needs a GPU, NVRTC, numpy and ml_dtypes (``PYTHONPATH=python``).
 """
@@ -136,6 +137,8 @@ RESNET = (
     *((64, 56, 64, 1), (64, 56, 64, 3), (64, 56, 256, 1), (256, 56, 64, 1)),
     *((128, 28, 128, 3), (128, 28, 512, 1), (512, 28, 128, 1), (256, 14, 256, 3)),
     *((256, 14, 1024, 1), (1024, 14, 256, 1), (512, 7, 512, 3), (2048, 7, 512, 1)),
+    # A larger image than ResNet's.
+    (64, 128, 256, 3),
 )
 CASES = (
     *(linear(f"{key} 1", 1, n, k, p, **o) for key, (n, k, p, o) in QWEN.items()),

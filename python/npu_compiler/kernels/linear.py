@@ -59,34 +59,22 @@ def few_rows(name: str, rows: int, most: int) -> tuple[Schedule, ...]:
 
 
 def many_rows() -> tuple[Schedule, ...]:
-    """Schedules by tiles."""
+    """Schedules by tiles; one of two parts takes 64 columns of each."""
     shader = "linear_tiles.metal"
-
-    def grid(rows: int, columns: int) -> tuple[str, str, str]:
-        return f"ceil_div(y.n, {columns})", f"ceil_div(y.m, {rows})", "1"
+    one_part = ("w.p == 1", *WIDE)
 
     def scales(rows: int) -> tuple[SharedArray, ...]:
         return (("row_scale", "f32", rows),)
 
-    tiles = "ceil_div(y.n, 128 // w.p) * ceil_div(y.m, 128)"
-    large = Launch(
-        ("ceil_div(y.n, 128 // w.p)", "ceil_div(y.m, 128)", "1"), panels.THREADS, "threadgroups"
-    )
+    large = ("ceil_div(y.n, 128 // w.p)", "ceil_div(y.m, 128)", "1")
+    enough = f"{large[0]} * {large[1]} >= {panels.ENOUGH_GROUPS}"
+    small = ("ceil_div(y.n, 64)", "ceil_div(y.m, 64)", "1")
+    results = ("y.n", "y.m", "1")
     return (
-        Schedule(
-            "tiles_large",
-            shader,
-            (f"{tiles} >= {panels.ENOUGH_GROUPS}", *WIDE),
-            (Stage(large, (*panels.panel_arrays(128, 128, 16), *scales(128))),),
-        ),
-        panels.split(
-            *(shader, ("w.p == 1", *WIDE), ("y.n", "y.m"), "1", "x.k", ("y.n", "y.m", "1")),
-            scales(64),
-        ),
-        panels.whole(
-            *("tiles", shader, ("w.p == 1", *WIDE), grid(64, 64), (64, 64, 32), scales(64))
-        ),
-        panels.whole("tiles_pair", shader, WIDE, grid(64, 64), (64, 128, 16), scales(64)),
+        panels.whole("tiles_large", shader, (enough, *WIDE), large, (128, 128, 16), scales(128)),
+        panels.split(shader, one_part, ("y.n", "y.m"), "1", "x.k", results, scales(64)),
+        panels.whole("tiles", shader, one_part, small, (64, 64, 32), scales(64)),
+        panels.whole("tiles_pair", shader, WIDE, small, (64, 128, 16), scales(64)),
     )
 
 
