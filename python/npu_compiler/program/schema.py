@@ -8,7 +8,7 @@ section.
 
 Version policy: a reader opens every older minor version of its major. A minor version may append
 record fields (readers take the stored ``record_size`` as the stride and read missing fields as
-zero) and kernels; anything else is a new major version.
+zero), kernels and recipe steps; anything else is a new major version.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import cached_property
 
 MAGIC = b"\x89NPUBIN\n"
 VERSION_MAJOR = 3
-VERSION_MINOR = 0
+VERSION_MINOR = 1
 ALIGNMENT = 64
 MAX_RANK = 8
 # An index field that refers to nothing.
