@@ -19,7 +19,7 @@ from functools import cached_property
 
 MAGIC = b"\x89NPUBIN\n"
 VERSION_MAJOR = 3
-VERSION_MINOR = 1
+VERSION_MINOR = 0
 ALIGNMENT = 64
 MAX_RANK = 8
 # An index field that refers to nothing.
