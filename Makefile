@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build wheel-macos demo test test-metal test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin mutate-metal asan clean
+.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin mutate-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'
@@ -48,9 +48,6 @@ wheel-macos: $(VENV)/.dev  ## the macOS arm64 wheel, cross-built on Linux (zig, 
 
 test: $(VENV)/.dev build  ## the whole test suite, on all cores
 	$(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal
-
-test-metal: $(VENV)/.dev build  ## every operator on the Metal stand-in (Linux, minutes); `make test` runs a sample
-	NPU_SIM_METAL_CASE_STEP=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist worksteal tests/metal_standin
 
 test-gpu: $(VENV)/.dev build  ## the shaders on an NVIDIA GPU, through NVRTC, and under compute-sanitizer
 	$(BIN)/python -m pytest tests/gpu

@@ -1,10 +1,9 @@
-"""Operators and models on the Metal device, compared with PyTorch: each kernel in each dtype, a
-sample of the op records' cases, programs whose dispatches depend on each other.
+"""Operators and models on the Metal device, compared with PyTorch: each kernel in each dtype, the
+cases of the op records, programs whose dispatches depend on each other.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -64,12 +63,8 @@ def test_op(metal: Device, case: str, dtype: str) -> None:
 
 
 # Every kernel is above in every dtype; these are about what programs look like.
-# Of the op records' cases; `make test-metal` runs all of them.
-SAMPLE = range(0, len(EVERY_CASE), int(os.environ.get("NPU_SIM_METAL_CASE_STEP", "6")))
-
-
-@pytest.mark.parametrize("number", SAMPLE)
-def test_sample_of_the_op_records(metal: Device, number: int) -> None:
+@pytest.mark.parametrize("number", range(len(EVERY_CASE)))
+def test_op_records(metal: Device, number: int) -> None:
     case = EVERY_CASE[number]
     run(metal, case.module(), *case.inputs, dtype="float32")
 
@@ -111,7 +106,7 @@ def _programs() -> Iterator[tuple[nn.Module, Sequence[torch.Tensor]]]:
         yield harness.Function(function), [harness.images(*shape) for shape in shapes]
     yield resnet18().eval(), [harness.images(1, 3, 32, 32)]
     yield Branches().eval(), [harness.images(2, 3, 16, 16)]
-    for case in map(EVERY_CASE.__getitem__, SAMPLE):
+    for case in EVERY_CASE:
         yield case.module(), case.inputs
 
 
