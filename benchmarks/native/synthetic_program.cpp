@@ -3,9 +3,9 @@
 #include <cstring>
 
 #include "benchmarks.hpp"
-#include "runtime/crc32.hpp"
 #include "runtime/kernel_params.hpp"
 #include "runtime/kernels.hpp"
+#include "runtime/verify.hpp"
 
 namespace npu::bench {
 namespace {
@@ -115,7 +115,8 @@ std::vector<std::byte> synthetic_program(std::uint32_t dispatches) {
     pad(file);
   }
   header.file_size = file.size();
-  header.checksum = crc32(std::span(file).subspan(sizeof header));
+  std::memcpy(file.data(), &header, sizeof header);
+  header.checksum = file_checksum(file);
   std::memcpy(file.data(), &header, sizeof header);
   return file;
 }

@@ -30,8 +30,8 @@ constexpr Tables kTables = make_tables();
 
 }  // namespace
 
-std::uint32_t crc32(std::span<const std::byte> bytes) noexcept {
-  std::uint32_t r = 0xFFFFFFFFu;
+std::uint32_t crc32(std::span<const std::byte> bytes, std::uint32_t before) noexcept {
+  std::uint32_t r = ~before;
   const std::byte* at = bytes.data();
   std::size_t left = bytes.size();
   for (; left >= 8; at += 8, left -= 8) {

@@ -22,6 +22,9 @@ namespace npu {
 void verify_container(std::span<const std::byte> bytes,
                       std::span<const std::byte> (&sections)[schema::kSectionKindCount]);
 
+// The checksum that the header of a file, one header long at least, should hold.
+std::uint32_t file_checksum(std::span<const std::byte> bytes) noexcept;
+
 // The piece of memory that a view touches: equal `space` means the same address space.
 struct MemoryRange {
   std::uint64_t space;

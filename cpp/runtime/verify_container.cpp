@@ -44,7 +44,7 @@ void check_header(std::span<const std::byte> bytes, const schema::Header& header
                                        [](auto r) { return r; })) {
     fail("header: flags and reserved fields must be 0");
   }
-  const std::uint32_t checksum = crc32(bytes.subspan(sizeof header));
+  const std::uint32_t checksum = file_checksum(bytes);
   if (checksum != header.checksum) {
     fail("header: the checksum is ", checksum, " and should be ", header.checksum,
          ", the file is damaged; get or compile it again");
@@ -71,6 +71,15 @@ void check_gap(std::span<const std::byte> bytes, std::string_view section, std::
 }
 
 }  // namespace
+
+std::uint32_t file_checksum(std::span<const std::byte> bytes) noexcept {
+  // The whole file, in which the checksum itself counts as 0.
+  schema::Header header;
+  std::memcpy(&header, bytes.data(), sizeof header);
+  header.checksum = 0;
+  const std::uint32_t before = crc32(std::as_bytes(std::span(&header, 1)));
+  return crc32(bytes.subspan(sizeof header), before);
+}
 
 void verify_container(std::span<const std::byte> bytes,
                       std::span<const std::byte> (&sections)[schema::kSectionKindCount]) {

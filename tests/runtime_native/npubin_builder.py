@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import struct
-import zlib
 from typing import Any
 
 from npu_compiler.dtypes import BY_SHORT
 from npu_compiler.kernels import KERNELS
 from npu_compiler.program import schema
+from npu_compiler.program.checksum import with_checksum
 
 Record = dict[str, Any]
 _ABSENT = {"buffer": schema.NONE, "tensor": schema.NONE}
@@ -17,14 +17,6 @@ _ABSENT = {"buffer": schema.NONE, "tensor": schema.NONE}
 def align(size: int) -> int:
     """``size`` rounded up to the section alignment."""
     return -(-size // schema.ALIGNMENT) * schema.ALIGNMENT
-
-
-def with_checksum(data: bytes) -> bytes:
-    """The file with its header's checksum made right."""
-    at = schema.HEADER.size
-    fields = list(schema.HEADER.format.unpack(data[:at]))
-    fields[len(schema.MAGIC) + 4] = zlib.crc32(data[at:])
-    return schema.HEADER.format.pack(*fields) + data[at:]
 
 
 def contiguous(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from npu_compiler.errors import ProgramFormatError
 from npu_compiler.program import schema
+from npu_compiler.program.checksum import with_checksum
+from npu_compiler.program.reader import read_program
 from npu_runtime import _native
 from npu_runtime.errors import FileError, NpuError, ProgramError, ProgramVersionError
 from tests.runtime_native.image_program import image_program
-from tests.runtime_native.npubin_builder import with_checksum
 from tests.runtime_native.toy_program import toy_program
 
 GOOD = toy_program().build()
@@ -26,14 +28,14 @@ def patched(at: int, data: bytes) -> bytes:
 
 
 def header(**values: object) -> bytes:
-    """The good file with header fields replaced."""
+    """The good file with header fields replaced, and a right checksum unless it is among them."""
     at = 0
     data = bytearray(GOOD)
     for f in schema.HEADER.fields:
         if f.name in values:
             struct.pack_into("<" + f.format, data, at, values[f.name])
         at += struct.calcsize("<" + f.format)
-    return bytes(data)
+    return bytes(data) if "checksum" in values else with_checksum(bytes(data))
 
 
 def section(name: str, **values: int) -> bytes:
@@ -84,6 +86,18 @@ def test_other_versions_are_refused_with_both_versions_named(version: tuple[int,
     ours = rf"{schema.VERSION_MAJOR}\.{schema.VERSION_MINOR}"
     with pytest.raises(ProgramVersionError, match=rf"version {version[0]}\.{version[1]}.*{ours}"):
         _native.Program.from_bytes(builder.build())
+
+
+def test_a_minor_version_that_changed_fails_the_checksum() -> None:
+    builder = toy_program()
+    builder.version = (schema.VERSION_MAJOR, schema.VERSION_MINOR + 1)
+    newer = bytearray(builder.build())
+    # As this reader would accept it.
+    struct.pack_into("<H", newer, schema.HEADER.offset("version_minor"), schema.VERSION_MINOR)
+    with pytest.raises(ProgramError, match="the checksum is"):
+        _native.Program.from_bytes(bytes(newer))
+    with pytest.raises(ProgramFormatError, match="the checksum does not match"):
+        read_program(bytes(newer))
 
 
 def test_files_and_bytes_open_alike(tmp_path: Path) -> None:

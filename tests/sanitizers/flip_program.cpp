@@ -11,10 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "runtime/crc32.hpp"
 #include "runtime/device.hpp"
 #include "runtime/devices.hpp"
 #include "runtime/program.hpp"
+#include "runtime/verify.hpp"
 
 namespace {
 
@@ -71,8 +71,7 @@ void try_file(const Bytes& file, const std::vector<std::unique_ptr<npu::Device>>
 }
 
 void repair_checksum(Bytes& file) {
-  const auto body = std::span<const std::byte>(file).subspan(sizeof(npu::schema::Header));
-  const std::uint32_t checksum = npu::crc32(body);
+  const std::uint32_t checksum = npu::file_checksum(file);
   std::memcpy(file.data() + offsetof(npu::schema::Header, checksum), &checksum, sizeof checksum);
 }
 

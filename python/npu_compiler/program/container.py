@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,6 +11,7 @@ from typing import Any
 from npu_compiler.dtypes import BY_ID
 from npu_compiler.errors import ProgramFormatError
 from npu_compiler.program import schema
+from npu_compiler.program.checksum import file_checksum
 from npu_compiler.program.schema import MAX_RANK, NONE, SECTIONS, Record
 
 Row = dict[str, Any]
@@ -91,7 +91,7 @@ class Container:
             raise self.fail(f"flags and reserved fields of the header must be 0, are {fields[13:]}")
         if file_size != len(data):
             raise self.fail(f"the header says {file_size} bytes, the file has {len(data)}")
-        if zlib.crc32(memoryview(data)[size:]) != checksum:
+        if file_checksum(data) != checksum:
             raise self.fail("the checksum does not match: the file is damaged")
         self._table(section_count)
 

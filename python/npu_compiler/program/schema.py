@@ -84,6 +84,11 @@ class Record:
         """Bytes of one record."""
         return self.format.size
 
+    def offset(self, name: str) -> int:
+        """Bytes before a field."""
+        before = [f.name for f in self.fields].index(name)
+        return struct.calcsize("<" + "".join(f.format for f in self.fields[:before]))
+
     def __post_init__(self) -> None:
         at = 0
         for f in self.fields:
@@ -104,7 +109,7 @@ HEADER = Record(
         Field("version_minor", "u16"),
         Field("section_count", "u32"),
         Field("file_size", "u64", doc="bytes of the whole file"),
-        Field("checksum", "u32", doc="CRC-32 (zlib's) of every byte behind the header"),
+        Field("checksum", "u32", doc="CRC-32 (zlib's) of the whole file, this field counted as 0"),
         Field("flags", "u32", doc="0"),
         Field("reserved", "u64", 4, "0"),
     ),

@@ -7,7 +7,6 @@ import json
 import os
 import struct
 import tempfile
-import zlib
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -16,6 +15,7 @@ from npu_compiler.compiled_program import CompiledProgram, KernelCall, OperandVi
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels import KERNELS
 from npu_compiler.program import schema
+from npu_compiler.program.checksum import with_checksum
 from npu_compiler.program.schema import MAX_RANK, NONE, SECTIONS
 
 # Metadata keys that CompiledProgram keeps as fields.
@@ -186,11 +186,11 @@ class _Writer:
             schema.VERSION_MINOR,
             len(SECTIONS),
             schema.HEADER.size + len(rest),
-            zlib.crc32(rest),
+            0,
             0,
             *([0] * 4),
         )
-        return header + rest
+        return with_checksum(header + rest)
 
 
 def _aligned(size: int) -> int:
