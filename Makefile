@@ -106,8 +106,9 @@ metal-standin: $(VENV)/.dev build  ## build the Metal stand-in (Linux): export N
 mutate-metal: $(VENV)/.dev build  ## take each guard of cpp/metal out in turn: a test must fail (Linux, half an hour)
 	$(BIN)/python -m tests.metal_standin.mutations
 
-bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux)
+bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux; instructions with valgrind)
 	$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_bench_metal'))" | xargs sh -c '"$$0"'
+	$(BIN)/python -m benchmarks.metal.instructions
 
 asan: $(VENV)/.dev  ## build with address and undefined-behaviour sanitizers and run the native tests
 	$(BIN)/python -m pytest tests/sanitizers

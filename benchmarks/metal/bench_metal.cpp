@@ -1,11 +1,13 @@
 // npu_bench_metal [--json]: host cost of a dispatch in cpp/metal. The stand-in forgets commands as
 // they come; what its messages cost is measured by themselves and taken off.
+// npu_bench_metal --once DISPATCHES: a single run, for instructions.py to count.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <new>
+#include <string>
 
 #include "benchmarks.hpp"
 #include "runtime/device.hpp"
@@ -36,19 +38,31 @@ namespace {
 
 constexpr std::size_t kSamples = 300;
 
+// A chain of dispatches, ready to run.
+struct Chain {
+  Chain(Device& device, std::uint32_t dispatches)
+      : program(Program::from_bytes(synthetic_program(dispatches))),
+        executable(device.load(program)),
+        binding(executable->bind({})) {
+    const auto size = program->buffers()[0].size;
+    const BufferPtr inputs[] = {device.allocate(size)};
+    const BufferPtr outputs[] = {device.allocate(size)};
+    call = executable->prepare(binding, 0, inputs, outputs);
+  }
+
+  std::shared_ptr<const Program> program;
+  std::unique_ptr<Executable> executable;
+  std::shared_ptr<const Binding> binding;
+  std::unique_ptr<Call> call;
+};
+
 // Returns how often a run allocates, the stand-in's own objects included.
 std::size_t bench(Report& report, Device& device, std::uint32_t dispatches) {
-  const auto program = Program::from_bytes(synthetic_program(dispatches));
-  const auto executable = device.load(program);
-  const auto binding = executable->bind({});
-  const auto size = program->buffers()[0].size;
-  const BufferPtr inputs[] = {device.allocate(size)};
-  const BufferPtr outputs[] = {device.allocate(size)};
-  const auto call = executable->prepare(binding, 0, inputs, outputs);
+  const Chain chain(device, dispatches);
   const double scale = 1e9 / dispatches;
   const std::string what = text(dispatches, " dispatches");
   Result run = summarize_times(text("run, ", what), "ns per dispatch",
-                               time_calls(kSamples, [&] { call->run(nullptr); }), scale);
+                               time_calls(kSamples, [&] { chain.call->run(nullptr); }), scale);
   Result messages = summarize_times(
       text("its messages alone, ", what), "ns per dispatch",
       time_calls(kSamples, [&] { npu_standin_send_dispatches(dispatches); }), scale);
@@ -61,13 +75,24 @@ std::size_t bench(Report& report, Device& device, std::uint32_t dispatches) {
   report.add(std::move(messages));
   report.add(std::move(own));
   const std::size_t before = allocations;
-  call->run(nullptr);
+  chain.call->run(nullptr);
   return allocations - before;
 }
 
-void run(bool json) {
-  const std::unique_ptr<Device> device(npu_standin_make_device());
+std::unique_ptr<Device> make_device() {
+  std::unique_ptr<Device> device(npu_standin_make_device());
   npu_standin_set("encode_only", "1");
+  return device;
+}
+
+void run_once(const char* dispatches) {
+  const std::unique_ptr<Device> device = make_device();
+  const Chain chain(*device, static_cast<std::uint32_t>(std::stoul(dispatches)));
+  chain.call->run(nullptr);
+}
+
+void run(bool json) {
+  const std::unique_ptr<Device> device = make_device();
   Report report;
   const std::size_t few = bench(report, *device, 172);
   const std::size_t many = bench(report, *device, 2000);
@@ -83,7 +108,11 @@ void run(bool json) {
 
 int main(int argc, char** argv) {
   try {
-    npu::bench::run(argc > 1 && std::strcmp(argv[1], "--json") == 0);
+    if (argc > 2 && std::strcmp(argv[1], "--once") == 0) {
+      npu::bench::run_once(argv[2]);
+    } else {
+      npu::bench::run(argc > 1 && std::strcmp(argv[1], "--json") == 0);
+    }
   } catch (const std::exception& error) {
     std::fprintf(stderr, "npu_bench_metal: %s\n", error.what());
     return 1;
