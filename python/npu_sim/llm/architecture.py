@@ -1,9 +1,5 @@
-"""A transformers causal language model as a module that torch_ir can extract: static KV cache,
-attention by position, weights without memory.
-
-Everything goes through transformers' public extension points: a ``Cache`` subclass is passed as
-``past_key_values``; attention and its mask are functions registered under the name
-``ATTENTION_NAME``; the model is made from its configuration.
+"""A transformers causal language model as a module that torch_ir can extract: made from its
+configuration, with attention by position and weights without memory; and what cannot run, by name.
 """
 
 from __future__ import annotations
@@ -13,92 +9,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from npu_sim.llm.attention import ATTENTION_NAME, register_attention
 from npu_sim.llm.errors import UnsupportedModelError
 
-# Name of our attention in transformers' registries.
-ATTENTION_NAME = "npu_sim"
 # Layer types whose attention is a causal mask, perhaps with a window.
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
+# What configurations call their lists of them.
+_LAYER_LISTS = ("layer_types", "layers_block_type")
 # Rotary embeddings that transformers changes once a text is longer than in training.
 MEASURED_ROPES = frozenset({"dynamic", "longrope"})
 # Tensors that are only allocated, never computed with, while a model is made: its weights.
 _ALLOCATIONS = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
 )
-
-
-def register_attention() -> None:
-    """Make our attention known to transformers (again and again is fine)."""
-    from transformers import AttentionInterface, AttentionMaskInterface
-
-    AttentionInterface.register(ATTENTION_NAME, _attention)
-    AttentionMaskInterface.register(ATTENTION_NAME, _mask)
-
-
-def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: Tensor,
-    local_size: int | None = None,
-    **_: Any,
-) -> Tensor:
-    """The bool mask (B, 1, T, rows) of what each token sees: keys up to its position, not further
-    back than a window. ``q_offset`` is what ``PositionCache.get_query_offset`` gave.
-    """
-    keys = torch.arange(kv_length)
-    positions = q_offset[:, None, :, None]
-    visible = keys <= positions
-    if local_size is not None:
-        visible = visible & (keys > positions - local_size)
-    return visible
-
-
-def _attention(
-    module: nn.Module,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,
-    scaling: float | None = None,
-    softcap: float | None = None,
-    **_: Any,
-) -> tuple[Tensor, None]:
-    """Attention of query (B, H, T, D) to key and value (B, G, rows, D): (B, T, H, D)."""
-    if attention_mask is None:
-        raise UnsupportedModelError(
-            f"attention of {type(module).__name__}: no causal mask; only decoder-only attention "
-            "is supported"
-        )
-    grouped = query.shape[1] != key.shape[1]
-    if softcap is None:
-        result = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=attention_mask, scale=scaling, enable_gqa=grouped
-        )
-    else:
-        result = _softcapped(query, key, value, attention_mask, scaling, softcap)
-    return result.transpose(1, 2), None
-
-
-def _softcapped(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor, scaling: float | None, softcap: float
-) -> Tensor:
-    """Attention whose scores go through softcap * tanh(scores / softcap): SDPA has no word for it.
-    Scores and weights are float32.
-    """
-    groups = query.shape[1] // key.shape[1]
-    if groups > 1:
-        key = key.repeat_interleave(groups, dim=1)
-        value = value.repeat_interleave(groups, dim=1)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    scores = torch.matmul(query, key.transpose(2, 3)) * scale
-    scores = torch.tanh(scores / softcap) * softcap
-    scores = torch.where(mask, scores, torch.finfo(scores.dtype).min)
-    weights = torch.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    return torch.matmul(weights, value)
 
 
 @contextmanager
@@ -146,7 +72,14 @@ def original_length(config: Any) -> int:
     found = parameters.get("original_max_position_embeddings") or getattr(
         config, "original_max_position_embeddings", None
     )
-    return int(found or config.max_position_embeddings)
+    return int(found or getattr(config, "max_position_embeddings", 0) or 0)
+
+
+def head_sizes(config: Any) -> tuple[int, int]:
+    """Heads of keys and values, and the width of a head."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(heads), int(width)
 
 
 def check_architecture(config: Any, max_length: int) -> None:
@@ -162,6 +95,12 @@ def check_architecture(config: Any, max_length: int) -> None:
         raise UnsupportedModelError(
             f"{name}: bidirectional attention; only causal language models are supported"
         )
+    lacks = [n for n in ("num_hidden_layers", "num_attention_heads") if not _size(config, n)]
+    if lacks:
+        raise UnsupportedModelError(
+            f"{name}: its configuration has no {' and no '.join(lacks)}; only models whose layers "
+            "are all attention are supported"
+        )
     scaling = rope_types(config) & MEASURED_ROPES
     original = original_length(config)
     if scaling and max_length > original:
@@ -169,7 +108,8 @@ def check_architecture(config: Any, max_length: int) -> None:
             f"{name}: rotary embeddings of type {', '.join(sorted(scaling))} depend on the text's "
             f"length beyond {original} tokens: give max_cache_len={original} at most"
         )
-    unknown = sorted(set(getattr(config, "layer_types", None) or ()) - LAYER_TYPES)
+    given = {t for n in _LAYER_LISTS for t in getattr(config, n, None) or () if isinstance(t, str)}
+    unknown = sorted(given - LAYER_TYPES)
     if unknown:
         raise UnsupportedModelError(
             f"{name}: layers of type {', '.join(unknown)}; supported are "
@@ -180,6 +120,12 @@ def check_architecture(config: Any, max_length: int) -> None:
             f"{name}: a checkpoint with quantised weights; give the float one "
             "(weight_dtype='int8' quantises it on loading)"
         )
+
+
+def _size(config: Any, name: str) -> int:
+    """A size in a configuration; 0 where it has none."""
+    found = getattr(config, name, None)
+    return found if isinstance(found, int) else 0
 
 
 def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
@@ -199,8 +145,11 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
     try:
         with _weights_without_memory():
             model: nn.Module = AutoModelForCausalLM.from_config(config, **options)  # type: ignore[no-untyped-call]
-    except ValueError as error:
-        raise UnsupportedModelError(f"{config.model_type}: {error}") from error
+    except Exception as error:
+        # Models refuse a configuration in many ways; one is not to know attention but their own.
+        own = isinstance(error, KeyError) and ATTENTION_NAME in error.args
+        reason = "attention of a model's own is not supported" if own else first_line(error)
+        raise UnsupportedModelError(f"{config.model_type}: {reason}") from error
     for module in model.modules():
         # Within max_length the frequencies stay as they are: no need to look at positions.
         kind: Any = getattr(module, "rope_type", None)
@@ -209,6 +158,12 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
         elif isinstance(kind, dict):
             kind.update({k: "default" for k, v in kind.items() if v in MEASURED_ROPES})
     return model.eval().requires_grad_(False)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in a line."""
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def experts_of(config: Any) -> int:

@@ -33,8 +33,14 @@ _COMPUTED = (
     ".attention.masked_bias",
     "lm_head.weight",
 )
-# The model's name for a module -> the checkpoint's.
-_RENAMED = (("mlp.gate.weight", "block_sparse_moe.gate.weight"),)
+# Ends of the model's names for tensors -> the checkpoint's.
+_RENAMED = (
+    ("mlp.gate.weight", "block_sparse_moe.gate.weight"),
+    ("lm_head.weight", "embed_out.weight"),
+    ("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight"),
+    ("block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.input_linear.weight"),
+    ("block_sparse_moe.experts.down_proj", "block_sparse_moe.output_linear.weight"),
+)
 
 
 def checkpoint_names(
@@ -64,7 +70,7 @@ def checkpoint_names(
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if missing[5:] else "")
         raise ModelFilesError(
             f"the checkpoint lacks {len(missing)} tensors of the model: {shown}; a shard may be "
-            "missing, or config.json is another model's"
+            "missing, config.json may be another model's, or its tensors are called otherwise"
         )
     return found
 

@@ -13,12 +13,12 @@ import torch
 import transformers
 from torch import Tensor
 
-from npu_sim.llm.architecture import experts_of, make_model
+from npu_sim.llm.architecture import experts_of, first_line, head_sizes, make_model
 from npu_sim.llm.checkpoint import checkpoint_names
 from npu_sim.llm.errors import ModelFilesError, UnsupportedModelError
 from npu_sim.llm.model_files import ModelFiles
 from npu_sim.llm.steps import AnySampler, Sampler, Step
-from torch_ir import IR, ExportError, extract_ir
+from torch_ir import IR, TorchIRError, extract_ir
 
 # Most bytes of experts' weights that the tokens of a chunk may gather.
 _GATHERED_BYTES = 256 << 20
@@ -55,8 +55,9 @@ class Extractor:
         sent_to = experts_of(self._config)
         if not sent_to:
             return 1 << 30
-        largest = max(p[0].numel() for p in self._model.parameters() if p.dim() == 3)
-        return max(1, _GATHERED_BYTES // (largest * self._dtype.itemsize * sent_to))
+        experts = (p[0].numel() for p in self._model.parameters() if p.dim() == 3)
+        gathered = max(experts, default=0) * self._dtype.itemsize * sent_to
+        return max(1, _GATHERED_BYTES // max(gathered, 1))
 
     def step(self, shape: StepShape) -> IR:
         """The IR of a step. Its inputs are input_ids, positions, slots, (last,) caches_0, …"""
@@ -70,8 +71,9 @@ class Extractor:
         try:
             with _quiet():
                 ir = extract_ir(module, inputs, model_name=self._config.model_type)
-        except ExportError as error:
-            raise UnsupportedModelError(f"{self._config.model_type}: {error}") from error
+        except TorchIRError as error:
+            named = error.__cause__ if isinstance(error.__cause__, UnsupportedModelError) else error
+            raise UnsupportedModelError(f"{self._config.model_type}: {named}") from error
         self._rename(ir)
         return ir
 
@@ -90,15 +92,10 @@ class Extractor:
 
     def _caches(self, shape: StepShape) -> list[Tensor]:
         """Keys and values of each layer, on the meta device."""
-        config = self._config
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or (
-            config.hidden_size // config.num_attention_heads
-        )
-        size = (shape.batch * shape.rows, heads, width)
+        size = (shape.batch * shape.rows, *head_sizes(self._config))
         return [
             torch.empty(size, dtype=self._dtype, device="meta")
-            for _ in range(2 * config.num_hidden_layers)
+            for _ in range(2 * self._config.num_hidden_layers)
         ]
 
     def _checkpoint_names(self) -> dict[str, str]:
@@ -128,11 +125,13 @@ class Extractor:
 def _config(files: ModelFiles) -> Any:
     """The transformers configuration of a model directory."""
     try:
-        return transformers.AutoConfig.from_pretrained(files.path, local_files_only=True)
-    except (ValueError, KeyError, OSError) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return transformers.AutoConfig.from_pretrained(
+            files.path, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:
+        # Configurations check their values in many ways.
         raise UnsupportedModelError(
-            f"{files.path}: model_type {files.config['model_type']!r}: {first}"
+            f"{files.path}: model_type {files.config['model_type']!r}: {first_line(error)}"
         ) from error
 
 

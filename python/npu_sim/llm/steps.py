@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
+from npu_sim.llm.attention import attention_calls
+from npu_sim.llm.errors import UnsupportedModelError
+
 
 class PositionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
     """Keys and values of one layer, each the rows of all sequences, (B * rows, G, D)."""
@@ -23,6 +26,8 @@ class PositionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self._slots = slots
         self._rows = rows
         self.is_initialized = True
+        # How often the model has put keys and values into it.
+        self.updates = 0
 
     def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
         """Nothing to do: the memory is given."""
@@ -31,6 +36,17 @@ class PositionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
         """Write states (B, G, T, D); keys and values (B, G, rows, D) of all positions."""
+        for what, states, cache in (
+            ("keys", key_states, self.keys),
+            ("values", value_states, self.values),
+        ):
+            given, expected = states.shape[1::2], cache.shape[1:]
+            if given != expected:
+                raise UnsupportedModelError(
+                    f"{what} of {given[0]} heads of {given[1]} numbers where its configuration "
+                    f"has {expected[0]} of {expected[1]}: such attention is not supported"
+                )
+        self.updates += 1
         self.keys = _written(self.keys, key_states, self._slots)
         self.values = _written(self.values, value_states, self._slots)
         return self._by_sequence(self.keys), self._by_sequence(self.values)
@@ -70,6 +86,22 @@ class PositionCache(Cache):
     def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
         """Positions (B, T) of the tokens: the mask function makes the mask from them."""
         return self._positions
+
+    def check(self, attended: int) -> None:
+        """Raise UnsupportedModelError unless each layer has put its keys and values here once, and
+        ``attended`` of them computed attention by position.
+        """
+        for index, layer in enumerate(self._own):
+            if layer.updates != 1:
+                raise UnsupportedModelError(
+                    f"layer {index} puts keys and values into its cache {layer.updates} times; "
+                    "only models whose layers all do so once are supported"
+                )
+        if attended != len(self._own):
+            raise UnsupportedModelError(
+                f"{attended} of {len(self._own)} layers let their attention be exchanged; "
+                "attention of a model's own is not supported"
+            )
 
     def tensors(self) -> list[Tensor]:
         """Keys and values of each layer in turn."""
@@ -119,12 +151,17 @@ class Step(nn.Module):
             # (scales, soft caps) stays the model's.
             hook = head.register_forward_pre_hook(lambda _, given: (_rows(given[0], last),))
         try:
-            logits = self.model(
-                input_ids=input_ids, position_ids=positions, past_key_values=cache, use_cache=True
-            ).logits
+            with attention_calls() as calls:
+                logits = self.model(
+                    input_ids=input_ids,
+                    position_ids=positions,
+                    past_key_values=cache,
+                    use_cache=True,
+                ).logits
         finally:
             if hook is not None:
                 hook.remove()
+        cache.check(len(calls))
         if self._every_row:
             return (logits, *cache.tensors())
         return (torch.argmax(logits, dim=-1), logits, *cache.tensors())

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from safetensors.numpy import save_file
 
 from npu_compiler.errors import NpuError
@@ -23,6 +25,7 @@ from npu_sim.llm import (
     UnsupportedModelError,
     UnusedTensorsWarning,
 )
+from npu_sim.llm.attention import position_mask
 from tests.npu_sim.llm.families import VOCABULARY, make_model, save
 
 LIMIT = 24
@@ -115,6 +118,49 @@ def test_tensors_that_the_model_does_not_use(folder: Path, tmp_path: Path) -> No
     with pytest.warns(UnusedTensorsWarning, match=r"7 tensors.*layers\.4\S* and 2 more") as found:
         LLM.from_pretrained(other, device="cpu", max_cache_len=LIMIT, chunks=())
     assert len(found) == 1 and "inv_freq" not in str(found[0].message)
+
+
+# Model types that share names with those that run, and what of them cannot.
+UNSUPPORTED: dict[str, tuple[dict[str, Any], str]] = {
+    "bloom": ({}, "0 of 2 layers let their attention be exchanged"),
+    "falcon": ({}, "attention of a model's own"),
+    "gpt_oss": ({"num_local_experts": 2, "head_dim": 16}, "attention of GptOssAttention: s_aux"),
+    "bert": ({}, "bidirectional"),
+    "mamba": ({}, "no num_attention_heads"),
+    "llama4_text": ({"num_local_experts": 2}, "chunked_attention"),
+}
+
+
+@pytest.mark.parametrize("model_type", UNSUPPORTED)
+def test_what_cannot_run_is_said_by_name(model_type: str, tmp_path: Path) -> None:
+    own, text = UNSUPPORTED[model_type]
+    sizes = {"vocab_size": 16, "hidden_size": 64, "intermediate_size": 32, "num_hidden_layers": 2}
+    heads = {} if model_type == "mamba" else {"num_attention_heads": 4}
+    config = transformers.AutoConfig.for_model(model_type, **sizes, **heads, **own)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path)
+    with pytest.raises(UnsupportedModelError, match=f"^{model_type}: .*{text}"):
+        LLM.from_pretrained(tmp_path, device="cpu", max_cache_len=LIMIT, chunks=())
+
+
+def test_an_attention_mask_of_its_own() -> None:
+    from transformers.masking_utils import (
+        and_masks,
+        causal_mask_function,
+        sliding_window_causal_mask_function,
+    )
+
+    def masked(function: Any, window: int | None) -> torch.Tensor:
+        positions = torch.tensor([[3]])
+        return position_mask(1, 1, 6, positions, function, window)[0, 0]
+
+    assert masked(causal_mask_function, None).tolist() == [[True] * 4 + [False] * 2]
+    sliding = masked(sliding_window_causal_mask_function(2), 2)
+    assert sliding.tolist() == [[False, False, True, True, False, False]]
+    odd = and_masks(causal_mask_function, lambda b, h, q, k: k % 2 == 0)
+    for function, window in ((odd, None), (sliding_window_causal_mask_function(3), 2), (odd, 2)):
+        with pytest.raises(UnsupportedModelError, match="mask of the model's own"):
+            masked(function, window)
 
 
 def test_no_directory(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import Stepper
 from npu_sim.bench.language.torch_stepper import cache_sizes
 from npu_sim.errors import NpuSimError
+from npu_sim.llm.attention import position_mask
 
 _ATTENTION = "npu_sim_openvino"
 _BFLOAT16 = ml_dtypes.bfloat16
@@ -120,22 +121,8 @@ class _GivenCache(transformers.Cache):
         self._positions = positions
 
     def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
-        """Positions (B, T) of the tokens: `_mask` makes the mask from them."""
+        """Positions (B, T) of the tokens: `position_mask` makes the mask from them."""
         return self._positions
-
-
-def _mask(
-    batch_size: int,
-    q_length: int,
-    kv_length: int,
-    q_offset: Tensor,
-    local_size: int | None = None,
-    **_: Any,
-) -> Tensor:
-    """The causal mask in operators that a trace of any length holds."""
-    keys, positions = torch.arange(kv_length), q_offset[:, None, :, None]
-    visible = keys <= positions
-    return visible if local_size is None else visible & (keys > positions - local_size)
 
 
 class _Step(nn.Module):
@@ -161,7 +148,7 @@ class _Step(nn.Module):
 def _converted(model: Any, sizes: tuple[int, int]) -> Any:
     """The model as OpenVINO's, for any number of tokens, its caches as state."""
     AttentionInterface.register(_ATTENTION, sdpa_attention_forward)
-    AttentionMaskInterface.register(_ATTENTION, _mask)
+    AttentionMaskInterface.register(_ATTENTION, position_mask)
     model.set_attn_implementation(_ATTENTION)
     heads, width = sizes
     count = 2 * model.config.num_hidden_layers

@@ -14,6 +14,7 @@ from transformers.cache_utils import DynamicLayer
 from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import Stepper
 from npu_sim.errors import NpuSimError
+from npu_sim.llm.architecture import head_sizes
 
 
 @lru_cache(maxsize=1)
@@ -32,9 +33,7 @@ def cache_sizes(config: Any) -> tuple[int, int]:
     kinds = {type(layer) for layer in transformers.DynamicCache(config=config).layers}
     if kinds != {DynamicLayer}:
         raise NpuSimError("no comparison for a model with sliding windows or recurrent layers")
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or (config.hidden_size // config.num_attention_heads)
-    return int(heads), int(width)
+    return head_sizes(config)
 
 
 class TorchStepper(Stepper):
