@@ -50,6 +50,7 @@ def test_a_model_directory_is_measured(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "installed", lambda name: name != "llama_cpp")
+    monkeypatch.setattr("npu_sim.bench.language.torch_stepper.TorchStepper.furthest", 16)
     chart = tmp_path / "positions.svg"
     options = [
         "--prompt-tokens",
@@ -74,6 +75,7 @@ def test_a_model_directory_is_measured(
     assert found["dispatches_per_token"] == 2 * 6 + 4
     assert found["imported_torch"] is False
     assert [row["position"] for row in found["positions"]] == [1, 2, 4, 8, 16, 32]
+    assert ["torch float32" in row for row in found["positions"]] == [True] * 5 + [False]
     assert [row["name"] for row in found["contenders"]] == ["npu_sim", "torch"]
     (absent,) = found["absent"]
     assert absent["reason"] == "not installed: pip install llama-cpp-python"

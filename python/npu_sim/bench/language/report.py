@@ -58,7 +58,7 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def positions_table(found: Mapping[str, Any]) -> Table:
-    """Milliseconds per token (and interquartile range) at each position."""
+    """Milliseconds per token (and interquartile range); "-" where a contender is left out."""
     from rich.table import Table
 
     names = [f"{row['name']} {row['precision']}" for row in found["contenders"]]
@@ -66,7 +66,10 @@ def positions_table(found: Mapping[str, Any]) -> Table:
     for row in found["positions"]:
         shown.add_row(
             f"{row['position']:,}",
-            *(f"{row[name]['median_ms']:.1f} ({row[name]['iqr_ms']:.1f})" for name in names),
+            *(
+                f"{row[name]['median_ms']:.1f} ({row[name]['iqr_ms']:.1f})" if name in row else "-"
+                for name in names
+            ),
         )
     return shown
 
@@ -78,10 +81,10 @@ def chart(found: Mapping[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    where = [row["position"] for row in found["positions"]]
     for row in found["contenders"]:
         name = f"{row['name']} {row['precision']}"
-        times = [at[name] for at in found["positions"]]
+        where = [at["position"] for at in found["positions"] if name in at]
+        times = [at[name] for at in found["positions"] if name in at]
         axes.plot(where, [t["median_ms"] for t in times], marker="o", label=name)
         low = [t["lower_quartile_ms"] for t in times]
         axes.fill_between(where, low, [t["upper_quartile_ms"] for t in times], alpha=0.2)

@@ -91,7 +91,8 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
     for position in settings.positions:
         on_step(f"tokens after {position}")
         rounds = max(2, settings.rounds // 3)
-        times, _ = _tokens(steppers, probe, position, rounds, settings.turn_seconds)
+        there = [s for s in steppers if s.furthest is None or position <= s.furthest]
+        times, _ = _tokens(there, probe, position, rounds, settings.turn_seconds)
         swept.append({"position": position, **{k: v.to_dict() for k, v in times.items()}})
 
     mine = tokens[_label(own)]

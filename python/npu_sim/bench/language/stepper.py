@@ -20,6 +20,8 @@ class Stepper(ABC):
 
     name: str
     precision: str
+    # Where ``--sweep`` goes no further: `move_to` would take many minutes. None: nowhere.
+    furthest: int | None = None
 
     @abstractmethod
     def prompt(self, ids: Sequence[int]) -> int:
