@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from npu_compiler.errors import NpuError
 from npu_sim.cli.common import DeviceOption, JsonOption, print_json
 from npu_sim.cli.language import (
     CacheLengthOption,
@@ -64,6 +65,11 @@ def generate_command(
                 typer.echo(piece.text, nl=False)
     except KeyboardInterrupt:
         pieces.close()
+    except NpuError:
+        # What there is of the text has its line; the message comes on the next.
+        if not json:
+            typer.echo("")
+        raise
     end = time.perf_counter()
     made = pieces.generations[0]
     if not json:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
+from operator import index
+from reprlib import repr as short
 from typing import Any, Literal, cast, overload
 
 import numpy as np
@@ -19,7 +21,14 @@ from npu_sim.errors import UsageError
 from npu_sim.llm.checkpoint import CheckpointTensors, warn_of_unused
 from npu_sim.llm.engine import Engine
 from npu_sim.llm.errors import CacheFullError, PromptError
-from npu_sim.llm.generation import Generation, Limits, Sampling, TextStream, generate
+from npu_sim.llm.generation import (
+    Generation,
+    Limits,
+    Sampling,
+    TextStream,
+    generate,
+    is_integer,
+)
 from npu_sim.llm.model_files import DEFAULT_CACHE_LENGTH, ModelFiles
 from npu_sim.llm.programs import CHUNKS, BuildTime, Options, ProgramBuilder, Progress
 from npu_sim.llm.tokens import Message, Tokenizer
@@ -205,13 +214,15 @@ class LLM:
             CacheFullError: a prompt is longer than the cache, or (while text is made) no room is
                 left for ``max_new_tokens``.
         """
+        if not isinstance(prompt, str) and not hasattr(prompt, "__len__"):
+            raise _no_prompt(prompt)
         alone = isinstance(prompt, str) or _is_ids(prompt)
         given = cast(Sequence[Prompt], [prompt] if alone else prompt)
         prompts = [self._ids(p) for p in given]
         if not prompts:
             raise PromptError("no prompts: give a text, token ids, or a list of them")
-        if max_new_tokens is not None and max_new_tokens < 1:
-            raise UsageError(f"max_new_tokens {max_new_tokens}: 1 and more, or None")
+        if max_new_tokens is not None and not (is_integer(max_new_tokens) and max_new_tokens >= 1):
+            raise UsageError(f"max_new_tokens {max_new_tokens!r}: 1 and more, or None")
         sampling = Sampling(temperature, top_k, top_p, seed)
         stops = (stop,) if isinstance(stop, str) else tuple(stop)
         if stops and not all(stops):
@@ -268,7 +279,13 @@ class LLM:
 
     def _ids(self, prompt: Prompt) -> list[int]:
         """A prompt as token ids, checked."""
-        ids = self.tokenizer.encode(prompt) if isinstance(prompt, str) else [int(t) for t in prompt]
+        if isinstance(prompt, str):
+            ids = self.tokenizer.encode(prompt)
+        else:
+            try:
+                ids = [index(t) for t in prompt]
+            except TypeError:
+                raise _no_prompt(prompt) from None
         if not ids:
             raise PromptError("the prompt is empty: there is nothing to continue")
         limit = self._files.vocabulary
@@ -316,6 +333,13 @@ def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody looks at."""
 
 
+def _no_prompt(given: object) -> PromptError:
+    return PromptError(
+        f"the prompt {short(given)} is of type {type(given).__name__}: give a text, token ids, or "
+        "a list of such prompts"
+    )
+
+
 def _is_ids(prompt: Any) -> bool:
     """Whether a prompt is token ids, rather than a list of prompts."""
-    return len(prompt) == 0 or all(isinstance(t, (int, np.integer)) for t in prompt)
+    return len(prompt) == 0 or all(is_integer(t) for t in prompt)

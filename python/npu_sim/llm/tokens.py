@@ -50,6 +50,11 @@ class Tokenizer:
         ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``. Raises
         PromptError where the model has no chat template or the template refuses them.
         """
+        if isinstance(messages, str) or not all(isinstance(m, Mapping) for m in messages):
+            raise PromptError(
+                "a conversation is a list of messages such as "
+                '{"role": "user", "content": "hello"}; for a text alone use generate'
+            )
         jinja2 = require("jinja2", "chat templates")
         try:
             template = _environment().from_string(self._template())

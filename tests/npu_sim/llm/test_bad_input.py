@@ -186,6 +186,10 @@ def test_ropes_that_depend_on_the_length(folder: Path, tmp_path: Path) -> None:
         ([-1], PromptError, "-1"),
         ([5] * (LIMIT + 1), CacheFullError, f"{LIMIT + 1} tokens, the KV cache holds {LIMIT}"),
         (["fine", ""], PromptError, "empty"),
+        (None, PromptError, "of type NoneType"),
+        (7, PromptError, "the prompt 7 "),
+        ([1.5, 2], PromptError, "of type float"),
+        ([["a"]], PromptError, "of type list"),
     ],
 )
 def test_prompts(llm: LLM, prompt: Any, error: type[NpuError], text: str) -> None:
@@ -202,6 +206,9 @@ def test_prompts(llm: LLM, prompt: Any, error: type[NpuError], text: str) -> Non
         {"top_p": 0.0},
         {"top_p": 1.5},
         {"max_new_tokens": 0},
+        {"max_new_tokens": 2.5},
+        {"top_k": 2.5},
+        {"seed": -1},
         {"stop": ""},
     ],
 )
@@ -247,3 +254,6 @@ def test_no_tokenizer(folder: Path, tmp_path: Path) -> None:
 def test_no_chat_template(llm: LLM) -> None:
     with pytest.raises(PromptError, match="no chat template"):
         llm.chat([{"role": "user", "content": "hello"}])
+    for messages in ("hello", ["hello"]):
+        with pytest.raises(PromptError, match="a list of messages"):
+            llm.chat(messages)  # type: ignore[arg-type]

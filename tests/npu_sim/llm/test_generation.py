@@ -7,6 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers.generation.logits_process import (
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
 
 from npu_runtime import Device
 from npu_sim.llm import LLM, Generation
@@ -105,27 +111,57 @@ def test_same_seed_same_text(llm: LLM) -> None:
     assert text(3, temperature=1e-4) == greedy
 
 
-def test_draws_follow_the_probabilities(llm: LLM) -> None:
-    prompt = PROMPTS[0]
-    logits = llm.logits(prompt)[-1].astype(np.float64)
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p"),
+    [
+        (1.0, 0, 1.0),
+        (0.7, 0, 1.0),
+        (1.0, 4, 1.0),
+        (1.0, 0, 0.5),
+        (0.6, 0, 0.9),
+        (1.7, 20, 0.8),
+        (0.05, 5, 0.95),
+        (1.0, VOCABULARY + 1, 0.3),
+    ],
+)
+def test_draws_are_those_of_transformers(
+    llm: LLM, temperature: float, top_k: int, top_p: float
+) -> None:
+    """Each token comes out for as large a part of the numbers in [0, 1) as transformers' logits
+    processors give it of the probability.
+    """
+    engine, numbers = llm.engine(), 1000
+    caches = engine.take_caches()
+    logits = engine.prefill(caches, PROMPTS[:1])[1]
+    processors = [
+        TemperatureLogitsWarper(temperature),
+        *([TopKLogitsWarper(top_k)] if top_k else []),
+        *([TopPLogitsWarper(top_p)] if top_p < 1 else []),
+    ]
+    scores = torch.from_numpy(logits.to_numpy(np.float32)[:, 0])
+    for processor in processors:
+        scores = processor(None, scores)
+    wanted = torch.softmax(scores, -1)[0].numpy() * numbers
+    found = np.zeros(VOCABULARY)
+    for number in (np.arange(numbers, dtype=np.float32) + 0.5) / numbers:
+        found[engine.sample(logits, temperature, top_k, top_p, number.reshape(1))[0]] += 1
+    engine.give_back(caches)
+    assert np.all(found[wanted == 0] == 0)
+    assert np.abs(found - wanted).max() < 1.01
+
+
+def test_seeds_follow_the_probabilities(llm: LLM) -> None:
+    logits = llm.logits(PROMPTS[0])[-1].astype(np.float64)
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
-    order = np.argsort(-probabilities)
-    draws = 400
-    for options, allowed in (
-        ({}, order),
-        ({"top_k": 4}, order[:4]),
-        ({"top_p": 0.5}, order[: int(np.searchsorted(np.cumsum(probabilities[order]), 0.5)) + 1]),
-    ):
-        found = Counter(
-            _one(llm, prompt, 1, temperature=1.0, seed=seed, **options).token_ids[0]
-            for seed in range(draws)
-        )
-        assert set(found) <= set(allowed.tolist())
-        share = probabilities[allowed] / probabilities[allowed].sum()
-        for token, expected in zip(allowed[:5].tolist(), share[:5].tolist(), strict=False):
-            spread = (expected * (1 - expected) / draws) ** 0.5
-            assert abs(found[token] / draws - expected) < 4.5 * spread + 1e-9
+    draws = 200
+    found = Counter(
+        _one(llm, PROMPTS[0], 1, temperature=1.0, seed=seed).token_ids[0] for seed in range(draws)
+    )
+    for token in np.argsort(-probabilities)[:5].tolist():
+        expected = probabilities[token]
+        spread = (expected * (1 - expected) / draws) ** 0.5
+        assert abs(found[token] / draws - expected) < 4.5 * spread
 
 
 def test_stream_is_the_finished_text(llm: LLM) -> None:
