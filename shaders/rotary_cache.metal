@@ -55,8 +55,11 @@ NPU_FUNC void npu_rotary_cache(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEV
   const npu_u32 row = npu_index(slots, p.slots_dtype,
                                 b * npu_u64(p.slots_sb) + t * npu_u64(p.slots_st), p.k_cache_n, 0);
   if (row >= p.k_cache_n) return;
-  // A later token with the same slot wins.
-  for (npu_u32 later = token + 1; later < tokens; ++later) {
+  // A later token with the same slot of the same cache wins.
+  const bool one_cache = p.k_cache_c == 1;
+  const npu_u32 end = one_cache ? tokens : (b + 1) * p.q_t;
+  const npu_u32 cache = one_cache ? 0 : b;
+  for (npu_u32 later = token + 1; later < end; ++later) {
     const npu_u64 at = later / p.q_t * npu_u64(p.slots_sb) + later % p.q_t * npu_u64(p.slots_st);
     if (npu_index(slots, p.slots_dtype, at, p.k_cache_n, 0) == row) return;
   }
@@ -65,12 +68,12 @@ NPU_FUNC void npu_rotary_cache(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEV
     lane = lane % p.k_d;
     const npu_u64 base = b * npu_u64(p.k_sb) + t * npu_u64(p.k_st) + g * npu_u64(p.k_sg);
     const npu_f32 value = npu_rotated(k, base, npu_u64(p.k_sd), lane, cosine, sine, p, b, t);
-    k_cache[row * npu_u64(p.k_cache_sn) + g * npu_u64(p.k_cache_sg) +
+    k_cache[cache * npu_u64(p.k_cache_sc) + row * npu_u64(p.k_cache_sn) + g * npu_u64(p.k_cache_sg) +
             lane * npu_u64(p.k_cache_sd)] = npu_narrow<T>(value);
     return;
   }
   const npu_u32 g = lane / p.v_e;
   lane = lane % p.v_e;
-  v_cache[row * npu_u64(p.v_cache_sn) + g * npu_u64(p.v_cache_sg) + lane * npu_u64(p.v_cache_se)] =
+  v_cache[cache * npu_u64(p.v_cache_sc) + row * npu_u64(p.v_cache_sn) + g * npu_u64(p.v_cache_sg) + lane * npu_u64(p.v_cache_se)] =
       v[b * npu_u64(p.v_sb) + t * npu_u64(p.v_st) + g * npu_u64(p.v_sg) + lane * npu_u64(p.v_se)];
 }

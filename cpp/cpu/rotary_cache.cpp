@@ -147,13 +147,16 @@ class RotaryCacheKernel final : public HostKernel {
     float* turn = reinterpret_cast<float*>(own + turn_at_);
     load_turn(operands, at, turn);
     const std::int64_t row = slot(operands[kSlots], at);
+    const std::int64_t cache = p_.k_cache_c == 1 ? 0 : at.b;
+    const std::int64_t key = cache * p_.k_cache_sc + row * p_.k_cache_sn;
+    const std::int64_t value = cache * p_.v_cache_sc + row * p_.v_cache_sn;
     for (std::int64_t g = first; g < end; ++g) {
       rotate(operands[kK] + (at.b * p_.k_sb + at.t * p_.k_st + g * p_.k_sg) * size_, p_.k_sd,
-             operands[kKCache] + (row * p_.k_cache_sn + g * p_.k_cache_sg) * size_, p_.k_cache_sd,
-             turn, reinterpret_cast<float*>(own + head_at_));
+             operands[kKCache] + (key + g * p_.k_cache_sg) * size_, p_.k_cache_sd, turn,
+             reinterpret_cast<float*>(own + head_at_));
       const std::byte* from =
           operands[kV] + (at.b * p_.v_sb + at.t * p_.v_st + g * p_.v_sg) * size_;
-      std::byte* to = operands[kVCache] + (row * p_.v_cache_sn + g * p_.v_cache_sg) * size_;
+      std::byte* to = operands[kVCache] + (value + g * p_.v_cache_sg) * size_;
       if (p_.v_se == 1 && p_.v_cache_se == 1) {
         std::memcpy(to, from, static_cast<std::size_t>(p_.v_e * size_));
         continue;

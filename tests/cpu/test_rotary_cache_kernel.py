@@ -59,19 +59,21 @@ def test_random(kind: str, short: str, data: st.DataObject) -> None:
     # With more tokens than rows several tokens share a row: the last one wins.
     slots = rng.integers(0, rows, (b, t)).astype(pick(np.int32, np.int64))
     operands = _operands(rng, dtype, tables, slots, (h, g, d, e, half))
+    # One cache for all sequences, or one each.
+    caches = pick(1, b)
     k, q = (rotated(operands[x], operands["cos"], operands["sin"]) for x in ("k", "q"))
     outs = {
         "q_out": Placed(rng, (b, t, h, d), dtype),
-        "k_cache": Placed(rng, (rows, g, d), dtype),
-        "v_cache": Placed(rng, (rows, g, e), dtype),
+        "k_cache": Placed(rng, (caches, rows, g, d), dtype),
+        "v_cache": Placed(rng, (caches, rows, g, e), dtype),
     }
     wanted = {}
     for name, size, source in (("k_cache", d, k), ("v_cache", e, operands["v"])):
-        before = normal(rng, (rows, g, size), dtype)
+        before = normal(rng, (caches, rows, g, size), dtype)
         outs[name].array[...] = before
         wanted[name] = before.astype(np.float64)
         for token, row in np.ndenumerate(slots):
-            wanted[name][row] = source[token]
+            wanted[name][token[0] % caches, row] = source[token]
     strided = {name: place(rng, x) if draw(st.booleans()) else x for name, x in operands.items()}
     run_kernel("rotary_cache", strided | {n: o.array for n, o in outs.items()}, {}, kind=kind)
     rtol, atol = tolerance(np.dtype(dtype).name, 4)
@@ -83,7 +85,7 @@ def test_random(kind: str, short: str, data: st.DataObject) -> None:
 def _run(slots: Array, kind: str, tables: Any = np.float32) -> None:
     rng = np.random.default_rng(0)
     operands = _operands(rng, np.float32, tables, slots, (1, 1, 4, 4, 2))
-    caches = {name: np.zeros((6, 1, 4), np.float32) for name in ("k_cache", "v_cache")}
+    caches = {name: np.zeros((1, 6, 1, 4), np.float32) for name in ("k_cache", "v_cache")}
     out = np.zeros(operands["q"].shape, np.float32)
     run_kernel("rotary_cache", {**operands, "q_out": out, **caches}, {}, kind=kind)
 

@@ -12,8 +12,9 @@ ROTARY_CACHE = Kernel(
     Of a head x the first 2 r elements are turned in pairs (i, i + r): x[i] cos[i] - x[i + r] sin[i]
     and x[i + r] cos[i] + x[i] sin[i], computed in float32 and rounded once; the others stay as they
     are. q_out holds the turned queries; row slots[b, t] (int64 or int32) of k_cache and v_cache
-    takes the turned key and the value of token (b, t), of several tokens with one slot the last.
-    Rows that no token names keep what they hold. A slot out of range writes nothing on GPUs and is
+    takes the turned key and the value of token (b, t), of several tokens with one slot the last;
+    c is 1 where all sequences share a cache's rows, else each has its own. Rows that no token
+    names keep what they hold. A slot out of range writes nothing on GPUs and is
     an error on the host.""",
     operands=(
         Operand("q", ("b", "t", "h", "d")),
@@ -23,8 +24,8 @@ ROTARY_CACHE = Kernel(
         Operand("sin", ("b", "t", "r"), dtype="any"),
         Operand("slots", ("b", "t"), dtype="any"),
         Operand("q_out", ("b", "t", "h", "d"), access="write"),
-        Operand("k_cache", ("n", "g", "d"), access="write"),
-        Operand("v_cache", ("n", "g", "e"), access="write"),
+        Operand("k_cache", ("c", "n", "g", "d"), access="write"),
+        Operand("v_cache", ("c", "n", "g", "e"), access="write"),
     ),
     fields=(),
     launch=Launch(("q.h * q.d + k.g * k.d + v.g * v.e", "q.b * q.t", "1"), (64, 1, 1)),
@@ -36,8 +37,10 @@ ROTARY_CACHE = Kernel(
         "v.g == k.g",
         "sin.r == cos.r",
         "2 * cos.r <= q.d",
+        "k_cache.c == 1 or k_cache.c == q.b",
         "k_cache.g == k.g",
         "k_cache.d == k.d",
+        "v_cache.c == k_cache.c",
         "v_cache.n == k_cache.n",
         "v_cache.g == v.g",
         "v_cache.e == v.e",

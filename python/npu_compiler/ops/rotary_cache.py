@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from npu_compiler.lowering import Lowering
 
 ROTARY_CACHE = "npu.rotary_cache"
-# Sequences whose caches lie heads first: a dispatch each, up to which that is fewer than one each
-# for queries, keys, and both caches.
-_MOST_SEQUENCES = 3
 
 
 def _check(node: Node) -> str | None:
@@ -35,7 +32,6 @@ def _check(node: Node) -> str | None:
     heads_first = v.rank == 4
     if heads_first:
         require(v.shape[:3] == (b, g, t), f"values {list(v.shape)} must be [{b}, {g}, {t}, size]")
-        require(b <= _MOST_SEQUENCES, f"{b} sequences are as many dispatches")
     else:
         require(
             v.rank == 3 and v.shape[:2] == (b * t, g),
@@ -93,7 +89,7 @@ def _lower(lowering: Lowering, node: Node) -> None:
     q, k = (lowering.read(node.tensor(name)).permute((0, 2, 1, 3)) for name in ("q", "k"))
     b, t = tokens = q.shape[:2]
     v, slots = lowering.read(node.tensor("v")), lowering.read(node.tensor("slots"))
-    operands: dict[str, View] = {
+    operands: dict[str, View | None] = {
         "q": q,
         "k": k,
         "cos": _table(lowering, node.tensor("cos"), (b, t)),
@@ -101,24 +97,18 @@ def _lower(lowering: Lowering, node: Node) -> None:
     }
     turned, keys, values = node.outputs
     operands["q_out"] = define_heads(lowering, turned).permute((0, 2, 1, 3))
-    caches = {
-        name: lowering.update(node, node.tensor(name), output)
-        for name, output in (("k_cache", keys), ("v_cache", values))
-    }
-    if len(v.shape) == 3:
-        rest = {
-            "v": _split(lowering, node, v, (b, t, *v.shape[1:])),
-            "slots": _split(lowering, node, slots, tokens),
-        }
-        lowering.dispatch("rotary_cache", node, {}, {**operands, **rest, **caches})
-        return
-    # Caches (b, heads, rows, size): those of one sequence, shown as (rows, heads, size).
-    operands["v"] = v.permute((0, 2, 1, 3))
-    for i in range(b):
-        one: dict[str, View | None] = {n: x.drop(0, i).insert(0) for n, x in operands.items()}
-        one["slots"] = slots.insert(0)
-        one |= {name: x.drop(0, i).permute((1, 0, 2)) for name, x in caches.items()}
-        lowering.dispatch("rotary_cache", node, {}, one)
+    heads_first = len(v.shape) == 4
+    for name, output in (("k_cache", keys), ("v_cache", values)):
+        cache = lowering.update(node, node.tensor(name), output)
+        # (sequences, rows, heads, size); caches with rows first are one for all sequences.
+        operands[name] = cache.permute((0, 2, 1, 3)) if heads_first else cache.insert(0)
+    if heads_first:
+        operands["v"] = v.permute((0, 2, 1, 3))
+        operands["slots"] = slots.insert(0).expand(tokens)
+    else:
+        operands["v"] = _split(lowering, node, v, (b, t, *v.shape[1:]))
+        operands["slots"] = _split(lowering, node, slots, tokens)
+    lowering.dispatch("rotary_cache", node, {}, operands)
 
 
 RECORDS = (
