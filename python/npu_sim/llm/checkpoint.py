@@ -80,6 +80,9 @@ def _spellings(name: str, prefix: str) -> Iterable[str]:
     yield name
     if prefix and name.startswith(f"{prefix}."):
         yield name.removeprefix(f"{prefix}.")
+        # The language model among several parts.
+        yield f"{prefix}.language_model.{name.removeprefix(f'{prefix}.')}"
+    yield f"language_model.{name}"
     for ours, theirs in _RENAMED:
         if name.endswith(ours):
             yield name.removesuffix(ours) + theirs

@@ -123,9 +123,11 @@ class Extractor:
 
 
 def _config(files: ModelFiles) -> Any:
-    """The transformers configuration of a model directory."""
+    """The transformers configuration of a model directory; of a model of several parts, that of
+    the language model.
+    """
     try:
-        return transformers.AutoConfig.from_pretrained(
+        config = transformers.AutoConfig.from_pretrained(
             files.path, local_files_only=True, trust_remote_code=False
         )
     except Exception as error:
@@ -133,6 +135,11 @@ def _config(files: ModelFiles) -> Any:
         raise UnsupportedModelError(
             f"{files.path}: model_type {files.config['model_type']!r}: {first_line(error)}"
         ) from error
+    text = getattr(config, "text_config", None)
+    if not isinstance(text, transformers.PreTrainedConfig):
+        return config
+    text.quantization_config = getattr(config, "quantization_config", None)
+    return text
 
 
 @contextmanager

@@ -288,7 +288,8 @@ class LLM:
                 raise _no_prompt(prompt) from None
         if not ids:
             raise PromptError("the prompt is empty: there is nothing to continue")
-        limit = self._files.vocabulary
+        # What the logits (1, 1, V) of a step are for.
+        limit = self.program.entry("decode").output_specs[1].shape[-1]
         wrong = [t for t in ids if not 0 <= t < limit]
         if wrong:
             raise PromptError(f"token id {wrong[0]} is outside the vocabulary of {limit}")

@@ -51,7 +51,8 @@ class ModelFiles:
     @property
     def dtype(self) -> str:
         """The dtype that config.json declares for the weights: a compute dtype of the NPU."""
-        given = self.config.get("dtype", self.config.get("torch_dtype", "float32"))
+        text = self._text()
+        given = text.get("dtype", text.get("torch_dtype", "float32"))
         name = str(given).removeprefix("torch.")
         if name not in COMPUTE:
             raise UnsupportedModelError(
@@ -64,22 +65,22 @@ class ModelFiles:
     def max_length(self) -> int:
         """Tokens that the model was made for."""
         for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
-            if isinstance(self.config.get(key), int):
-                return int(self.config[key])
+            length = self._text().get(key)
+            if isinstance(length, int):
+                return length
         return DEFAULT_CACHE_LENGTH
+
+    def _text(self) -> dict[str, Any]:
+        """The configuration of the language model; the whole one but for models of several
+        parts.
+        """
+        part = self.config.get("text_config")
+        return {**self.config, **part} if isinstance(part, dict) else self.config
 
     @property
     def has_tokenizer(self) -> bool:
         """Whether text can be read and written."""
         return self.has(TOKENIZER_NAME)
-
-    @property
-    def vocabulary(self) -> int:
-        """Token ids that the model knows."""
-        size = self.config.get("vocab_size")
-        if not isinstance(size, int):
-            raise ModelFilesError(f"{self.path / CONFIG_NAME}: no vocab_size")
-        return size
 
     def end_tokens(self) -> frozenset[int]:
         """Ids that end a text: those of generation_config.json and config.json."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,9 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
 
-from npu_sim.llm import LLM
+from npu_sim.llm import LLM, UnusedTensorsWarning
 from tests.npu_sim.llm.families import FAMILIES, VOCABULARY, make_model, save
 
 # Crosses the windows (24), chunks and their padding.
@@ -66,6 +68,28 @@ def test_bfloat16_is_as_close_to_float32_as_transformers_own(
     wanted = reference(model, tokens, torch.float32)
     own = distance(reference(model, tokens, torch.bfloat16), wanted)
     assert distance(llm.logits(tokens), wanted) <= 1.2 * own
+
+
+def test_the_language_model_of_several_parts(tmp_path: Path) -> None:
+    """Gemma 3 with its vision tower, as its larger checkpoints have it."""
+    text = make_model("gemma3")
+    parts = {"vision_config": {"model_type": "siglip_vision_model"}, "model_type": "gemma3"}
+    folder = save(text, tmp_path)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**parts, "text_config": config}))
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {
+            **{f"language_model.{name}": tensor for name, tensor in tensors.items()},
+            "vision_tower.head.weight": np.zeros(2, np.float32),
+        },
+        folder / "model.safetensors",
+    )
+    with pytest.warns(UnusedTensorsWarning, match="vision_tower"):
+        llm = LLM.from_pretrained(folder, max_cache_len=96, chunks=CHUNKS, device="cpu")
+    np.testing.assert_allclose(
+        llm.logits(PROMPT), reference(text, PROMPT, torch.float32), rtol=1e-3, atol=2e-4
+    )
 
 
 # The sizes of Qwen2.5-1.5B, but for the number of layers and the vocabulary.
