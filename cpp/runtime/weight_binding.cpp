@@ -122,7 +122,8 @@ void check_run_buffers(const Program& program, const schema::EntryPoint& entry,
     if (binding.overlaps({span.begin, span.end})) refuse("shares memory with a weight");
     for (std::size_t i = 0; i < inputs.size(); ++i) {
       if (i == io.donor) {
-        if (outputs[o]->host_data() != inputs[i]->host_data()) {
+        if (outputs[o]->host_data() != inputs[i]->host_data() ||
+            outputs[o]->size() > inputs[i]->size()) {
           refuse("must be that of input ", quoted(program.string(input_ios[i].name)),
                  ", which is donated to it");
         }

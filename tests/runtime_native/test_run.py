@@ -124,6 +124,8 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(device: _native.Devi
     read_only = device.wrap(bytes(64))
     overlapping = device.wrap(memoryview(x)[8:])
     other = device.load(PROGRAM).bind(weights)
+    shared = np.zeros(16, np.float32)
+    part, whole = device.wrap(shared[:OUT]), device.wrap(shared)
     cases = [
         (binding, 2, [x], [y], "entry point 2 does not exist, the program has 2"),
         (binding, 0, [], [y], "'main' has 1 inputs, 0 are given"),
@@ -139,6 +141,7 @@ def test_wrong_arguments_are_refused_and_nothing_is_written(device: _native.Devi
         ],
         (binding, 0, [x], [weights[0]], "output 'y': its buffer shares memory with a weight"),
         (binding, 1, [x], [y], "'state_out': its buffer must be that of input 'state'"),
+        (binding, 1, [part], [whole], "'state_out': its buffer must be that of input 'state'"),
         (other, 0, [x], [y], "made by another executable"),
     ]
     for used, entry, inputs, outputs, message in cases:
