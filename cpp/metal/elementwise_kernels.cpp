@@ -43,7 +43,7 @@ ElementwiseKernels::ElementwiseKernels(const Program& program, Pipelines& pipeli
   std::map<std::uint32_t, std::size_t> chosen;  // by dispatch
   for (std::uint32_t i = 0; i < program.dispatches().size(); ++i) {
     const schema::Dispatch& dispatch = program.dispatches()[i];
-    if (dispatch.kernel != NPU_KERNEL_ELEMENTWISE || dispatch.grid[0] == 0) continue;
+    if (dispatch.kernel != NPU_KERNEL_ELEMENTWISE) continue;
     const auto operands = program.operands_of(dispatch);
     const auto fields = program.fields_of(dispatch);
     const std::uint32_t lanes = elementwise_lanes(operands, fields);

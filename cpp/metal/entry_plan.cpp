@@ -21,12 +21,17 @@ schema::BufferKind kind_of(const schema::Buffer& buffer) {
   return static_cast<schema::BufferKind>(buffer.kind);
 }
 
-// Bytes from the view's first element to behind its last; 0 where it has none. Verified: strides
-// are not negative and the view lies in its buffer.
+// Whether a kernel touches no memory of an operand: it is absent, or a view of nothing.
+bool is_nothing(const schema::Operand& view) {
+  return view.buffer == schema::kNone || std::any_of(view.shape, view.shape + view.rank,
+                                                     [](std::uint32_t size) { return size == 0; });
+}
+
+// Bytes from the first element of a view of something to behind its last. Verified: strides are not
+// negative and the view lies in its buffer.
 std::uint64_t view_bytes(const schema::Operand& view) {
   std::uint64_t last = 0;
   for (std::uint32_t axis = 0; axis < view.rank; ++axis) {
-    if (view.shape[axis] == 0) return 0;
     last += (view.shape[axis] - std::uint64_t{1}) * static_cast<std::uint64_t>(view.strides[axis]);
   }
   return (last + 1) * schema::dtype_size(view.dtype);
@@ -105,9 +110,7 @@ void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t ind
       {static_cast<std::uint32_t>(arguments_.buffers.size()), 0, parameters.add(resolved.values)});
   arguments_.buffers.push_back(nullptr);
   arguments_.offsets.push_back(0);
-  const bool nothing = std::any_of(std::begin(dispatch.grid), std::end(dispatch.grid),
-                                   [](std::uint32_t size) { return size == 0; });
-  if (!nothing) resolved.product = MpsProduct::make(device, kernel, operands, resolved.values);
+  resolved.product = MpsProduct::make(device, kernel, operands, resolved.values);
   if (schedule == nullptr || resolved.product != nullptr) {
     StageInfo own{kernel.name,
                   kernel.shader,
@@ -132,12 +135,10 @@ void EntryPlan::add_dispatch(const schema::Dispatch& dispatch, std::uint32_t ind
 
 void EntryPlan::add_step(const Resolved& resolved, const StageInfo& stage,
                          const std::uint64_t (&grid)[3], PipelineSet& pipelines) {
-  std::uint64_t groups[3];
-  bool empty = false;
+  std::uint64_t groups[3];  // verified: no grid is empty
   for (std::size_t axis = 0; axis < 3; ++axis) {
     const std::uint64_t threads = stage.threadgroup[axis];
     groups[axis] = stage.unit_threads ? (grid[axis] + threads - 1) / threads : grid[axis];
-    empty = empty || groups[axis] == 0;
     // Kernels count their threads in 32 bits.
     if (groups[axis] > std::numeric_limits<std::uint32_t>::max() / threads) {
       throw Error(ErrorCode::kInvalidProgram,
@@ -148,22 +149,22 @@ void EntryPlan::add_step(const Resolved& resolved, const StageInfo& stage,
   }
   const auto& product = resolved.product;
   Pipeline* const pipeline =
-      empty || product != nullptr
+      product != nullptr
           ? nullptr
           : &pipelines.want(pipeline_key(resolved.kernel, stage, resolved.type, resolved.values));
-  // What the encoder holds: steps of no threads leave it as it is, a product ends it.
-  const bool new_pipeline = pipeline != nullptr && pipeline != last_pipeline_;
-  if (!empty) last_pipeline_ = pipeline;
+  // What the encoder holds: a product ends it.
+  const bool new_pipeline = pipeline != last_pipeline_;
+  last_pipeline_ = pipeline;
   // Metal itself keeps encoders in order that share memory.
   if (product != nullptr) barriers_.synchronize();
-  const bool barrier = !empty && product == nullptr && barriers_.before(resolved.accesses);
+  const bool barrier = product == nullptr && barriers_.before(resolved.accesses);
   has_products_ = has_products_ || product != nullptr;
   steps_.push_back(
       {resolved.index, nullptr, resolved.first,
        static_cast<std::uint32_t>(arguments_.buffers.size()) - resolved.first,
        MTL::Size::Make(groups[0], groups[1], groups[2]),
        MTL::Size::Make(stage.threadgroup[0], stage.threadgroup[1], stage.threadgroup[2]), barrier,
-       new_pipeline, empty, product});
+       new_pipeline, product});
   pipelines_.push_back(pipeline);
 }
 
@@ -178,7 +179,6 @@ void EntryPlan::add_scratch(const ScratchLayout& layout, std::uint32_t count,
     arena_.push_back({static_cast<std::uint32_t>(arguments_.buffers.size()), 0, begin});
     arguments_.buffers.push_back(nullptr);
     arguments_.offsets.push_back(0);
-    if (layout.sizes[k] == 0) continue;
     schema::Operand& view = scratch_.emplace_back();
     view.dtype = static_cast<std::uint8_t>(schema::DType::kUint8);
     view.rank = 1;
@@ -193,14 +193,15 @@ void EntryPlan::add_argument(const schema::Operand& operand) {
   const auto target = static_cast<std::uint32_t>(arguments_.buffers.size());
   arguments_.buffers.push_back(nullptr);
   arguments_.offsets.push_back(0);
-  if (operand.buffer == schema::kNone || view_bytes(operand) == 0) {
+  if (is_nothing(operand)) {
     // Every argument of a kernel must be bound; this one is never touched. (A view of nothing may
     // begin where its buffer ends, which Metal refuses.)
     parameters_.push_back({target, 0, 0});
     return;
   }
-  const schema::Buffer& buffer = program_.buffers()[operand.buffer];
-  const Patch patch{target, io_index_[operand.buffer], operand.offset};
+  const std::uint32_t memory = memory_of(operand.buffer);
+  const schema::Buffer& buffer = program_.buffers()[memory];
+  const Patch patch{target, io_index_[memory], operand.offset};
   switch (kind_of(buffer)) {
     case schema::BufferKind::kArena:
       arena_.push_back({target, 0, buffer.offset + operand.offset});
@@ -221,19 +222,24 @@ void EntryPlan::add_argument(const schema::Operand& operand) {
   throw Error(ErrorCode::kInternal, text("a verified program has a buffer of kind ", buffer.kind));
 }
 
+std::uint32_t EntryPlan::memory_of(std::uint32_t buffer) const {
+  if (kind_of(program_.buffers()[buffer]) != schema::BufferKind::kOutput) return buffer;
+  const std::uint32_t donor = program_.outputs_of(record_)[io_index_[buffer]].donor;
+  if (donor == schema::kNone) return buffer;
+  return program_.tensors()[program_.inputs_of(record_)[donor].tensor].buffer;
+}
+
 std::vector<Access> EntryPlan::accesses(const KernelInfo& kernel,
                                         std::span<const schema::Operand> operands) const {
   // Spaces: 0 is the arena, beyond it come the inputs, then the outputs that have memory of their
   // own.
-  const auto outputs = program_.outputs_of(record_);
   std::vector<Access> found;
   for (std::size_t k = 0; k < operands.size(); ++k) {
     const schema::Operand& operand = operands[k];
-    if (operand.buffer == schema::kNone) continue;
-    const std::uint64_t bytes = view_bytes(operand);
-    if (bytes == 0) continue;
-    const schema::Buffer& buffer = program_.buffers()[operand.buffer];
-    const std::uint32_t io = io_index_[operand.buffer];
+    if (is_nothing(operand)) continue;
+    const std::uint32_t memory = memory_of(operand.buffer);
+    const schema::Buffer& buffer = program_.buffers()[memory];
+    const std::uint32_t io = io_index_[memory];
     std::uint64_t space = 0;
     std::uint64_t begin = operand.offset;
     switch (kind_of(buffer)) {
@@ -244,15 +250,14 @@ std::vector<Access> EntryPlan::accesses(const KernelInfo& kernel,
         space = std::uint64_t{1} + io;
         break;
       case schema::BufferKind::kOutput:
-        space = std::uint64_t{1} + (outputs[io].donor != schema::kNone
-                                        ? outputs[io].donor
-                                        : std::uint64_t{record_.input_count} + io);
+        space = std::uint64_t{1} + record_.input_count + io;
         break;
       case schema::BufferKind::kWeight:
       case schema::BufferKind::kConstant:
         continue;  // never written
     }
-    found.push_back({&operand, space, begin, begin + bytes, kernel.operands[k].write});
+    found.push_back(
+        {&operand, space, begin, begin + view_bytes(operand), kernel.operands[k].write});
   }
   return found;
 }

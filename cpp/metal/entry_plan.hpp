@@ -42,7 +42,6 @@ struct Step {
   MTL::Size threads;                          // of a group
   bool barrier;                               // earlier dispatches must have finished
   bool new_pipeline;                          // differs from the one that the step before leaves
-  bool empty;                                 // the grid has no threads
   std::shared_ptr<const MpsProduct> product;  // instead of the pipeline; null: the pipeline
 };
 
@@ -99,6 +98,9 @@ class EntryPlan {
                 PipelineSet& pipelines);
   void add_argument(const schema::Operand& operand);
   void add_scratch(const ScratchLayout& layout, std::uint32_t count, std::vector<Access>& accesses);
+  // The buffer whose memory this one is: of an output, the input that is donated to it. By its one
+  // MTLBuffer, Metal keeps encoders in order, however often the caller has wrapped that memory.
+  std::uint32_t memory_of(std::uint32_t buffer) const;
   std::vector<Access> accesses(const KernelInfo& kernel,
                                std::span<const schema::Operand> operands) const;
 

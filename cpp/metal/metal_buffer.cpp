@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstring>
 
 #include "runtime/host_buffer.hpp"
 #include "runtime/text.hpp"
@@ -67,7 +66,7 @@ std::shared_ptr<MetalBuffer> MetalBuffer::wrap(MTL::Device& device, std::span<st
     }
   }
   auto copy = new_buffer(device, memory.size(), MTL::ResourceStorageModeShared, "a copy");
-  if (!memory.empty()) std::memcpy(copy->contents(), memory.data(), memory.size());
+  std::copy(memory.begin(), memory.end(), static_cast<std::byte*>(copy->contents()));
   return std::make_shared<MetalBuffer>(std::move(copy), 0, memory.size(), nullptr, writable);
 }
 
@@ -91,12 +90,12 @@ void MetalBuffer::upload(std::size_t offset, std::span<const std::byte> data) {
   if (!writable()) {
     throw Error(ErrorCode::kInvalidArgument, "the buffer wraps memory that may only be read");
   }
-  if (!data.empty()) std::memcpy(data_ + offset, data.data(), data.size());
+  std::copy(data.begin(), data.end(), data_ + offset);
 }
 
 void MetalBuffer::download(std::size_t offset, std::span<std::byte> data) const {
   check_range(offset, data.size());
-  if (!data.empty()) std::memcpy(data.data(), data_ + offset, data.size());
+  std::copy_n(data_ + offset, data.size(), data.begin());
 }
 
 }  // namespace npu::metal

@@ -2,7 +2,6 @@
 #include "metal/metal_executable.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <mutex>
 
 #include "metal/submission.hpp"
@@ -79,12 +78,11 @@ MetalExecutable::MetalExecutable(MTL::Device& device, MTL::CommandQueue& queue,
   wanted.build();
   const std::span<const std::byte> block = parameters.bytes();
   parameters_ = new_buffer(device_, block.size(), MTL::ResourceStorageModeShared, "parameters");
-  if (!block.empty()) std::memcpy(parameters_->contents(), block.data(), block.size());
+  std::copy(block.begin(), block.end(), static_cast<std::byte*>(parameters_->contents()));
   const std::span<const std::byte> constants = program_->constants();
-  // Verified: no dispatch writes a constant.
-  constants_ =
-      MetalBuffer::wrap(device_, {const_cast<std::byte*>(constants.data()), constants.size()},
-                        std::const_pointer_cast<Program>(program_), false);
+  // Verified: no dispatch writes a constant. program_ keeps them.
+  constants_ = MetalBuffer::wrap(
+      device_, {const_cast<std::byte*>(constants.data()), constants.size()}, nullptr, false);
   for (const auto& entry : entries_) {
     entry->plan.resolve(parameters_.get(), constants_->metal(), constants_->offset());
   }
@@ -144,6 +142,7 @@ std::unique_ptr<Call> MetalExecutable::prepare(std::shared_ptr<const Binding> bi
 
 void MetalExecutable::execute(const EntryPlan& plan, Frame& frame,
                               std::vector<DispatchTime>* times) {
+  const AutoreleasePool pool;
   const ReusePool<Arena>::Lease arena(arenas_, [&] {
     return std::make_unique<Arena>(Arena{
         next_serial(),

@@ -2,7 +2,6 @@
 #include "metal/entry_plan.hpp"
 #include "metal/mps_messages.hpp"
 #include "metal/mps_product.hpp"
-#include "runtime/error.hpp"
 
 namespace npu::metal {
 namespace {
@@ -30,7 +29,8 @@ class MatrixProduct final : public MpsProduct {
         NS::UInteger{x.shape[2]}, 1.0, 0.0));
   }
 
-  bool ready() const { return static_cast<bool>(kernel_); }
+  // False where this system has no such class.
+  bool ready() const { return kernel_ && descriptors_[0] && descriptors_[1] && descriptors_[2]; }
 
   void encode(MTL::CommandBuffer& commands, const Arguments& arguments,
               std::uint32_t first) const override {
@@ -40,7 +40,7 @@ class MatrixProduct final : public MpsProduct {
       matrices[i] = NS::TransferPtr(send<NS::Object*>(
           allocate("MPSMatrix"), "initWithBuffer:offset:descriptor:", arguments.buffers[at],
           arguments.offsets[at], descriptors_[i].get()));
-      if (!matrices[i]) throw Error(ErrorCode::kDevice, "Metal: MPS refuses a matrix");
+      if (!matrices[i]) throw_refusal();
     }
     send<void>(kernel_.get(),
                "encodeToCommandBuffer:leftMatrix:rightMatrix:resultMatrix:", &commands,
@@ -56,7 +56,6 @@ class MatrixProduct final : public MpsProduct {
 
 std::shared_ptr<const MpsProduct> make_matrix_product(MTL::Device& device,
                                                       std::span<const schema::Operand> operands) {
-  if (objc_lookUpClass("MPSMatrixMultiplication") == nullptr) return nullptr;
   auto product = std::make_shared<MatrixProduct>(device, operands);
   return product->ready() ? product : nullptr;
 }

@@ -4,7 +4,6 @@
 #include "metal/entry_plan.hpp"
 #include "metal/mps_messages.hpp"
 #include "metal/mps_product.hpp"
-#include "runtime/error.hpp"
 
 namespace npu::metal {
 namespace {
@@ -48,6 +47,7 @@ class ArrayProduct final : public MpsProduct {
                                           "initWithDevice:sourceCount:", &device, NS::UInteger{2}));
   }
 
+  // False where this system has no such class.
   bool ready() const { return kernel_ && descriptors_[0] && descriptors_[1] && descriptors_[2]; }
 
   void encode(MTL::CommandBuffer& commands, const Arguments& arguments,
@@ -58,7 +58,7 @@ class ArrayProduct final : public MpsProduct {
       arrays[i] = NS::TransferPtr(send<NS::Object*>(
           allocate("MPSNDArray"), "initWithBuffer:offset:descriptor:", arguments.buffers[at],
           arguments.offsets[at], descriptors_[i].get()));
-      if (!arrays[i]) throw Error(ErrorCode::kDevice, "Metal: MPS refuses an array");
+      if (!arrays[i]) throw_refusal();
     }
     const NS::Object* sources[] = {arrays[0].get(), arrays[1].get()};
     const NS::Array* const list = NS::Array::array(&sources[0], NS::UInteger{2});
@@ -78,8 +78,7 @@ class ArrayProduct final : public MpsProduct {
 
 std::shared_ptr<const MpsProduct> make_array_product(MTL::Device& device,
                                                      std::span<const schema::Operand> operands) {
-  if (objc_lookUpClass("MPSNDArrayMatrixMultiplication") == nullptr ||
-      !NS::ProcessInfo::processInfo()->isOperatingSystemAtLeastVersion(kOldestSystem)) {
+  if (!NS::ProcessInfo::processInfo()->isOperatingSystemAtLeastVersion(kOldestSystem)) {
     return nullptr;
   }
   for (const std::uint32_t k : MpsProduct::kOperands) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "runtime/error.hpp"
 #include "runtime/kernel_params.hpp"
 
 namespace npu::metal {
@@ -32,6 +33,13 @@ bool are_matrices(std::span<const schema::Operand> operands, schema::DType dtype
 }
 
 }  // namespace
+
+void MpsProduct::throw_refusal() {
+  throw Error(
+      ErrorCode::kDevice,
+      "Metal: MPS refuses a matrix of a product; NPU_SIM_METAL_MPS=0 leaves all products to "
+      "the own kernels");
+}
 
 std::shared_ptr<const MpsProduct> MpsProduct::make(MTL::Device& device, const KernelInfo& kernel,
                                                    std::span<const schema::Operand> operands,

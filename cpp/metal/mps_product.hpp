@@ -35,6 +35,8 @@ class MpsProduct {
 
  protected:
   MpsProduct() = default;
+  // Throws kDevice: MPS makes nothing of an operand.
+  [[noreturn]] static void throw_refusal();
 };
 
 // The float16 product, by MPSMatrixMultiplication. Null where this system has no MPS.

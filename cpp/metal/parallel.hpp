@@ -40,7 +40,7 @@ void parallel(std::size_t count, const Work& work) {
   } catch (const std::system_error&) {
     // Fewer threads do the same.
   }
-  if (count != 0) take();
+  take();
   for (std::thread& helper : helpers) helper.join();
   for (const std::exception_ptr& error : errors) {
     if (error) std::rethrow_exception(error);

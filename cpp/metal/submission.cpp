@@ -17,7 +17,8 @@ MTL::CommandBuffer& begin_commands(MTL::CommandQueue& queue, bool products) {
       products ? queue.commandBuffer() : queue.commandBufferWithUnretainedReferences();
   if (commands == nullptr) {
     throw Error(ErrorCode::kDevice,
-                "Metal: the queue gives no command buffer; the GPU may have been lost, start anew");
+                "Metal: the queue gives no command buffer; the GPU may be lost to this process, "
+                "start the process anew");
   }
   return *commands;
 }
@@ -27,8 +28,8 @@ MTL::ComputeCommandEncoder& begin_encoder(MTL::CommandBuffer& commands) {
       commands.computeCommandEncoder(MTL::DispatchTypeConcurrent);
   if (encoder == nullptr) {
     throw Error(ErrorCode::kDevice,
-                "Metal: the command buffer gives no encoder; the GPU may have been lost, start "
-                "anew");
+                "Metal: the command buffer gives no encoder; the GPU may be lost to this process, "
+                "start the process anew");
   }
   return *encoder;
 }
@@ -72,7 +73,7 @@ bool completed(const MTL::CommandBuffer& commands) {
     case MTL::CommandBufferErrorDeviceRemoved:
     case MTL::CommandBufferErrorNotPermitted:
       code = ErrorCode::kDeviceUnavailable;
-      advice = "; the GPU is lost to this process, start it anew";
+      advice = "; the GPU is lost to this process, start the process anew";
       break;
     case MTL::CommandBufferErrorTimeout:
       advice = "; the system ends work that takes seconds, use a smaller batch";
@@ -94,7 +95,6 @@ bool completed(const MTL::CommandBuffer& commands) {
       code != MTL::CommandBufferErrorOutOfMemory && code != MTL::CommandBufferErrorAccessRevoked &&
       code != MTL::CommandBufferErrorDeviceRemoved && code != MTL::CommandBufferErrorNotPermitted;
   for (std::size_t i = 0; of_a_kernel && i < plan.steps().size(); ++i) {
-    if (plan.steps()[i].empty) continue;
     MTL::CommandBuffer& commands = commit_alone(queue, plan.steps()[i], arguments);
     commands.waitUntilCompleted();
     if (!completed(commands)) {
@@ -117,11 +117,9 @@ std::int64_t to_ns(CFTimeInterval seconds) { return std::llround(seconds * 1e9);
 
 void submit(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
             const Arguments& arguments) {
-  const AutoreleasePool pool;
   MTL::CommandBuffer& commands = begin_commands(queue, plan.has_products());
   MTL::ComputeCommandEncoder* encoder = nullptr;
   for (const Step& step : plan.steps()) {
-    if (step.empty) continue;
     if (step.product != nullptr) {
       // Products make encoders of their own.
       if (encoder != nullptr) encoder->endEncoding();
@@ -142,28 +140,25 @@ void submit(MTL::CommandQueue& queue, const Program& program, const EntryPlan& p
 
 void submit_timed(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
                   const Arguments& arguments, std::vector<DispatchTime>& times) {
-  const AutoreleasePool pool;
-  std::vector<MTL::CommandBuffer*> commands(plan.steps().size());
-  MTL::CommandBuffer* last = nullptr;
-  for (std::size_t i = 0; i < commands.size(); ++i) {
-    if (plan.steps()[i].empty) continue;
-    last = commands[i] = &commit_alone(queue, plan.steps()[i], arguments);
+  std::vector<MTL::CommandBuffer*> commands;
+  commands.reserve(plan.steps().size());
+  try {
+    for (const Step& step : plan.steps()) commands.push_back(&commit_alone(queue, step, arguments));
+  } catch (...) {
+    // What has been committed works on the caller's memory.
+    if (!commands.empty()) commands.back()->waitUntilCompleted();
+    throw;
   }
-  if (last != nullptr) last->waitUntilCompleted();
+  if (!commands.empty()) commands.back()->waitUntilCompleted();
   // The GPU's clock and the host's begin at different times; the last dispatch ends about now.
-  const std::int64_t shift = now_ns() - (last != nullptr ? to_ns(last->GPUEndTime()) : 0);
-  std::int64_t end = shift;
+  const std::int64_t shift =
+      now_ns() - (commands.empty() ? 0 : to_ns(commands.back()->GPUEndTime()));
   times.reserve(times.size() + plan.record().dispatch_count);
   for (std::size_t i = 0; i < commands.size(); ++i) {
     const std::uint32_t index = plan.steps()[i].dispatch;
-    std::int64_t begin = end;
-    if (commands[i] != nullptr) {
-      if (!completed(*commands[i])) {
-        throw_failure(*commands[i], describe_dispatch(program, index));
-      }
-      begin = shift + to_ns(commands[i]->GPUStartTime());
-      end = shift + to_ns(commands[i]->GPUEndTime());
-    }
+    if (!completed(*commands[i])) throw_failure(*commands[i], describe_dispatch(program, index));
+    const std::int64_t begin = shift + to_ns(commands[i]->GPUStartTime());
+    const std::int64_t end = shift + to_ns(commands[i]->GPUEndTime());
     // A dispatch lasts from its first launch to its last.
     if (i != 0 && plan.steps()[i - 1].dispatch == index) {
       times.back().end_ns = end;

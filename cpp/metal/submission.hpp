@@ -10,8 +10,9 @@
 namespace npu::metal {
 
 // Runs an entry point whose arguments are complete, and waits. Allocates nothing on the way; all
-// that the GPU touches must stay alive until this returns. Throws kDevice, kOutOfMemory or
-// kDeviceUnavailable with the system's message and the dispatch that fails.
+// that the GPU touches must stay alive until this returns, and an autorelease pool be there. Throws
+// kDevice, kOutOfMemory or kDeviceUnavailable with the system's message and the dispatch that
+// fails.
 void submit(MTL::CommandQueue& queue, const Program& program, const EntryPlan& plan,
             const Arguments& arguments);
 
