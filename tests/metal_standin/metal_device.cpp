@@ -41,6 +41,7 @@ Buffer* new_buffer(std::size_t length, MTL::ResourceOptions options, void* pages
          std::to_string(now.max_buffer));
   }
   if (allocated + length > now.memory) return nullptr;
+  if (mode == MTL::StorageModeShared && length > now.max_shared) return nullptr;
   auto* const buffer = make<Buffer>(objc_lookUpClass("MTLBuffer"));
   buffer->length = length;
   buffer->is_private = mode == MTL::StorageModePrivate;
@@ -116,7 +117,12 @@ __attribute__((constructor(101))) void define_classes() {
 }  // namespace
 
 Buffer::~Buffer() {
-  if (owned) ::operator delete(data, kBufferAlignment);
+  if (owned) {
+    ::operator delete(data, kBufferAlignment);
+  } else {
+    // The system unmaps the pages from the GPU: they must still be there.
+    static_cast<void>(*static_cast<const volatile std::byte*>(data));
+  }
   allocated -= length;
 }
 

@@ -1,9 +1,11 @@
 // MTLLibrary, MTLFunction, MTLComputePipelineState, and MTLBinaryArchive in a format of its own.
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <set>
 #include <sstream>
 #include <string_view>
+#include <thread>
 
 #include "metal_standin/foundation.hpp"
 #include "metal_standin/metal_objects.hpp"
@@ -176,6 +178,7 @@ void define_library() {
       +[](ConstantValues* self, SEL, const std::uint32_t* given, MTL::DataType type,
           NS::Range range) {
         if (type != MTL::DataTypeUInt) fail("values of function constants are of another type");
+        if (given == nullptr) fail("no values of function constants are given");
         for (NS::UInteger i = 0; i < range.length; ++i) {
           self->values[range.location + i] = given[i];
         }
@@ -195,7 +198,10 @@ Pipeline* new_pipeline(PipelineDescriptor* descriptor, MTL::PipelineOption optio
     *error = autorelease(new_error(1, "no archive has " + function->declaration.name));
     return nullptr;
   }
-  if (!found) ++compiled;
+  if (!found) {
+    ++compiled;
+    std::this_thread::sleep_for(std::chrono::microseconds(settings().compile_us));
+  }
   auto* const pipeline = make<Pipeline>(objc_lookUpClass("MTLComputePipelineState"));
   pipeline->declaration = function->declaration;
   pipeline->constants = function->constants;
@@ -234,7 +240,9 @@ void define_pipeline() {
   method(
       pipeline, "maxTotalThreadsPerThreadgroup",
       +[](Pipeline* self, SEL) -> NS::UInteger { return self->max_threads; });
-  method(pipeline, "threadExecutionWidth", +[](Pipeline*, SEL) -> NS::UInteger { return 32; });
+  method(
+      pipeline, "threadExecutionWidth",
+      +[](Pipeline*, SEL) -> NS::UInteger { return settings().simd_width; });
 }
 
 // An archive in the file of that name, or an empty one.

@@ -1,7 +1,10 @@
 // MPSNDArrayDescriptor, MPSNDArray, MPSNDArrayMatrixMultiplication as macOS 15 has them: packed
 // bfloat16 matrices in the caller's buffers, summed in float32.
 #include <Metal/Metal.hpp>
+#include <atomic>
+#include <chrono>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "metal_standin/foundation.hpp"
@@ -65,7 +68,23 @@ void multiply(const View& left, const View& right, const View& result) {
   }
 }
 
+// Whoever encodes a product of arrays: these kernels keep state of the process meanwhile.
+class Encoding {
+ public:
+  Encoding() {
+    if (threads_++ != 0) report("MPS: two threads encode products of arrays at once");
+    std::this_thread::sleep_for(std::chrono::microseconds(settings().encode_us));
+  }
+  ~Encoding() { --threads_; }
+  Encoding(const Encoding&) = delete;
+  Encoding& operator=(const Encoding&) = delete;
+
+ private:
+  static inline std::atomic<int> threads_{0};
+};
+
 void encode(Object*, SEL, CommandBuffer* commands, Object* sources, NDArray* destination) {
+  const Encoding alone;
   if (commands->open_encoder != nullptr) fail("MPS is encoded while an encoder is open");
   if (!commands->retains) fail("MPS is encoded to a command buffer that retains nothing");
   if (objects_of(sources).size() != 2) fail("MPS: a product of two arrays gets another number");

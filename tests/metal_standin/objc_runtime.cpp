@@ -74,7 +74,11 @@ Class define_class(const char* name, Class super) {
 void add_method(Class owner, const char* selector, IMP implementation) {
   Method& method = owner->methods[sel_registerName(selector)];
   method.implementation = implementation;
-  method.name = std::string(owner->name) + " " + selector;
+  const std::string name = owner->name;
+  method.name = name + " " + selector;
+  // References may be given back anywhere; the classes of the stand-in's own do nothing.
+  method.needs_pool =
+      name != "NSObject" && name != "NSAutoreleasePool" && !name.starts_with("Standin");
 }
 
 bool has_method(Class owner, SEL selector) { return find(owner, selector) != nullptr; }
@@ -160,6 +164,9 @@ IMP npu_standin_lookup(id self, SEL selector) {
   using namespace npu::standin;
   Method* const method = find(self->isa, selector);
   if (method == nullptr) return reinterpret_cast<IMP>(&unknown);
+  if (method->needs_pool && pools().empty()) {
+    report("[" + method->name + "] is sent without an autorelease pool");
+  }
   const auto number =
       static_cast<std::int64_t>(method->sent.fetch_add(1, std::memory_order_relaxed)) + 1;
   const std::int64_t left_out = method->left_out.load(std::memory_order_relaxed);

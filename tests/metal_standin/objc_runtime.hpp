@@ -16,6 +16,8 @@ namespace npu::standin {
 struct Method {
   IMP implementation = nullptr;
   std::string name;  // e.g. "MTLBuffer contents"
+  // Metal and Foundation may autorelease in whatever they do.
+  bool needs_pool = false;
   std::atomic<std::uint64_t> sent{0};
   // Messages that are left out: none, all (0), or one by its number from 1.
   std::atomic<std::int64_t> left_out{-1};

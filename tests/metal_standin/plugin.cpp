@@ -7,6 +7,8 @@
 #include "reference/checked_ptr.hpp"
 #include "runtime/devices.hpp"
 #include "runtime/error.hpp"
+#include "runtime/host_buffer.hpp"
+#include "runtime/program.hpp"
 
 namespace npu::standin {
 namespace {
@@ -80,6 +82,26 @@ NPU_STANDIN_EXPORT void npu_standin_send_dispatches(std::uint64_t dispatches) {
     encoder->dispatchThreadgroups(MTL::Size::Make(1, 1, 1), MTL::Size::Make(1, 1, 1));
   }
   encoder->release();
+}
+
+// Loads a program and binds memory of the host, which is no MTLBuffer, as its weights: what the
+// device says of it. The bindings for Python do not let it come so far.
+NPU_STANDIN_EXPORT const char* npu_standin_bind_host_memory(const std::byte* file,
+                                                            std::size_t size) {
+  try {
+    const std::unique_ptr<npu::Device> device(npu_standin_make_device());
+    const auto program = npu::Program::from_bytes({file, size});
+    const auto executable = device->load(program);
+    std::vector<npu::BufferPtr> weights;
+    for (const npu::schema::Weight& weight : program->weights()) {
+      const npu::schema::Tensor& tensor = program->tensors()[weight.tensor];
+      weights.push_back(npu::HostBuffer::allocate(program->buffers()[tensor.buffer].size));
+    }
+    executable->bind(weights);
+    return "";
+  } catch (const npu::Error& error) {
+    return npu::standin::hand_out(error.what());
+  }
 }
 
 // "MTLBuffer 3" lines of the classes that have objects.

@@ -56,6 +56,16 @@ void set(const std::string& key, const std::string& value) {
     current.memory = natural();
   } else if (key == "max_threads") {
     current.max_threads = natural();
+  } else if (key == "max_shared") {
+    current.max_shared = natural();
+  } else if (key == "simd_width") {
+    current.simd_width = natural();
+  } else if (key == "together") {
+    current.together = natural();
+  } else if (key == "encode_us") {
+    current.encode_us = natural();
+  } else if (key == "compile_us") {
+    current.compile_us = natural();
   } else if (key == "broken_shader") {
     current.broken_shader = value;
   } else if (key == "failing_kernel") {
