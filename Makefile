@@ -104,7 +104,7 @@ metal-standin: $(VENV)/.dev build  ## build the Metal stand-in (Linux): export N
 	@$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_metal_standin'))"
 
 mutate-metal: $(VENV)/.dev build  ## take each guard of cpp/metal out in turn: a test must fail (Linux, half an hour)
-	$(BIN)/python -m tests.metal_standin.mutations
+	$(BIN)/python -m tests.metal_standin.mutate
 
 bench-metal: $(VENV)/.dev build  ## host cost of the Metal device's dispatches, over its stand-in (Linux; instructions with valgrind)
 	$(BIN)/python -c "from tests.metal_standin.standin import built; print(built('npu_bench_metal'))" | xargs sh -c '"$$0"'

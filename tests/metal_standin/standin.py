@@ -94,10 +94,11 @@ class Standin:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._library = ctypes.CDLL(str(path))
-        for name in ("take_findings", "set", "live_objects"):
+        for name in ("take_findings", "set", "live_objects", "bind_host_memory"):
             getattr(self._library, f"npu_standin_{name}").restype = ctypes.c_char_p
         self._library.npu_standin_leave_out.restype = ctypes.c_bool
         self._library.npu_standin_leave_out.argtypes = (ctypes.c_char_p, ctypes.c_int64)
+        self._library.npu_standin_bind_host_memory.argtypes = (ctypes.c_char_p, ctypes.c_size_t)
         self._library.npu_standin_messages.restype = ctypes.c_uint64
         self._library.npu_standin_compilations.restype = ctypes.c_uint64
 
@@ -141,6 +142,10 @@ class Standin:
     def reset(self) -> None:
         """Undo ``set`` and ``leave_out``; message counts begin anew."""
         self._library.npu_standin_set(b"", b"")
+
+    def bind_host_memory(self, program: bytes) -> str:
+        """What an executable says of weights that lie on another device; empty: it takes them."""
+        return self._library.npu_standin_bind_host_memory(program, len(program)).decode()
 
     def live_objects(self) -> dict[str, int]:
         """Number of objects by class, without classes that have none."""

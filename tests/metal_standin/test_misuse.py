@@ -9,8 +9,10 @@ import gc
 import pytest
 
 from npu_runtime.errors import NpuError
+from tests.metal_standin.guards import KINDS, WORDS, guards, sources
 from tests.metal_standin.models import chain, is_right, run_chain
-from tests.metal_standin.mutations import MUTATIONS, ROOT, mutated
+from tests.metal_standin.mutate import instrumented, layers
+from tests.metal_standin.mutations import MUTATIONS, UNNOTICED
 from tests.metal_standin.standin import Standin
 
 BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
@@ -122,8 +124,18 @@ def test_every_single_pool_is_drained(standin: Standin) -> None:
         standin.take_findings()
 
 
-def test_the_list_of_mutations_is_that_of_the_source() -> None:
-    """Whether a test fails with each of them takes minutes: ``make mutate-metal``."""
-    for mutation in MUTATIONS:
-        source = (ROOT / "cpp" / "metal" / mutation.file).read_text()
-        assert mutated(mutation, source) != source
+def test_every_guard_is_a_mutation() -> None:
+    """Whether a test fails with each of them takes a while: ``make mutate-metal``."""
+    found = guards()
+    texts = sources()
+    for word in WORDS:
+        listed = {(g.file, g.at + g.text.index(word)) for g in found if word in g.text}
+        assert len(listed) == sum(text.count(word) for text in texts.values()), word
+    assert {guard.what.split(":")[0] for guard in found} == set(KINDS)
+    assert set(UNNOTICED) <= {(guard.file, guard.what) for guard in found}
+    # Each text stands once, and each mutation has its place in some source.
+    in_layers = layers(MUTATIONS)
+    assert sorted(n for layer in in_layers for n in layer) == list(range(len(MUTATIONS)))
+    for layer in in_layers:
+        whole = "".join(instrumented(MUTATIONS, layer).values())
+        assert all(f"npu_mutant({number})" in whole for number in layer)

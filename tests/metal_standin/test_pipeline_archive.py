@@ -4,6 +4,9 @@ used.
 
 from __future__ import annotations
 
+import gc
+import os
+import time
 from pathlib import Path
 
 import pytest
@@ -64,9 +67,10 @@ def test_a_message_that_is_left_out_costs_a_compilation(
 ) -> None:
     """None of them is needed for a right result; each is for what is kept."""
     standin.leave_out(message)
-    _, first = _start(standin, tmp_path)
+    device, first = _start(standin, tmp_path)
     _, second = _start(standin, tmp_path)
     assert 0 < first == second
+    assert len(device.notes) == (message in (READ, ADD, WRITE))
 
 
 def test_another_system_finds_nothing(standin: Standin, stored: Path) -> None:
@@ -115,6 +119,52 @@ def test_a_damaged_file_is_noted_and_replaced(standin: Standin, stored: Path) ->
     file.write_bytes(whole[: whole.rindex(b"\n", 0, -1) + 1])
     assert _start(standin, stored)[1] == 1
     assert file.read_bytes() == whole
+
+
+def test_archives_are_closed_and_let_go_of(standin: Standin, stored: Path) -> None:
+    def once() -> dict[str, int]:
+        device, _ = _start(standin, stored)
+        assert "MTLBinaryArchive" not in standin.live_objects()
+        del device
+        gc.collect()
+        return standin.live_objects()
+
+    assert once() == once()
+
+
+def test_a_draft_that_cannot_take_its_place_is_removed(standin: Standin, stored: Path) -> None:
+    (file,) = stored.iterdir()
+    file.unlink()
+    (file / "occupied").mkdir(parents=True)
+    device, _ = _start(standin, stored)
+    unusable, not_kept = device.notes
+    assert "cannot be used" in unusable and "cannot be kept" in not_kept
+    assert list(stored.iterdir()) == [file]
+
+
+def test_the_oldest_files_go_where_there_are_too_many(standin: Standin, tmp_path: Path) -> None:
+    def sparse(name: str, size: int, days: int) -> Path:
+        path = tmp_path / name
+        path.touch()
+        os.truncate(path, size)
+        used = time.time() + days * 86_400
+        os.utime(path, (used, used))
+        return path
+
+    large = 300 << 20
+    other = sparse("other.bin", large, -9)
+    small = sparse("small.archive", 1000, -1)
+    old = sparse("old.archive", large, -2)
+    _start(standin, tmp_path)
+    left = set(tmp_path.iterdir())
+    assert {other, small} < left and old not in left
+    # Its own file stays, whatever the clock says of others.
+    (own,) = left - {other, small}
+    own.unlink()
+    later = sparse("later.archive", large, 2)
+    _start(standin, tmp_path)
+    assert set(tmp_path.iterdir()) == {other, own}
+    assert not later.exists()
 
 
 def test_a_folder_that_cannot_be_written(standin: Standin, tmp_path: Path) -> None:
