@@ -160,7 +160,7 @@ NS::SharedPtr<MTL::Library> Pipelines::make_library(const PipelineKey& key) cons
                                          " does not compile on this system: ", message_of(error),
                                          key.shader.starts_with(kAdded)
                                              ? "; NPU_SIM_METAL_ELEMENTWISE=0 does without it"
-                                             : ""));
+                                             : "; use Device('cpu'), and please report this"));
   }
   return library;
 }
@@ -216,7 +216,9 @@ bool Pipelines::make_state(Pipeline& pipeline, const NS::Array* archives) const 
   }
   const bool found = state.get() != nullptr;
   if (!found) state = make(MTL::PipelineOptionNone);
-  if (!state) fail(key, "of shader ", key.shader, " cannot be built: ", message_of(error));
+  if (!state)
+    fail(key, "of shader ", key.shader, " cannot be built: ", message_of(error),
+         "; use Device('cpu'), and please report this");
   if (key.threads > state->maxTotalThreadsPerThreadgroup()) {
     fail(key, "wants threadgroups of ", key.threads, " threads, this GPU runs at most ",
          state->maxTotalThreadsPerThreadgroup(), " of it; use Device('cpu')");

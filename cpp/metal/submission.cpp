@@ -63,7 +63,7 @@ bool completed(const MTL::CommandBuffer& commands) {
 [[noreturn]] void throw_failure(const MTL::CommandBuffer& commands, const std::string& what) {
   const NS::Error* const error = commands.error();
   ErrorCode code = ErrorCode::kDevice;
-  const char* advice = "";
+  const char* advice = "; Device('cpu') runs the program as well; please report the kernel";
   switch (error != nullptr ? error->code() : 0) {
     case MTL::CommandBufferErrorOutOfMemory:
       code = ErrorCode::kOutOfMemory;

@@ -5,6 +5,7 @@ mutations in it, of which the environment chooses one, and runs the stand-in's s
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -14,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
+import pytest
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -34,6 +37,15 @@ SUITE = (
     *("language_models", "seeds", "ops"),
 )
 LEFT_OUT = "not test_op_records"
+# Processes that begin with what takes long to import: the models' libraries, the operators' cases.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(
+    [
+        "transformers",
+        "tests.npu_compiler.conftest",
+        *(f"tests.metal_standin.test_{n}" for n in SUITE),
+    ]
+)
 HEADER = f"""// Which mutant this process is.
 #pragma once
 
@@ -98,18 +110,6 @@ def instrumented(mutations: Sequence[Mutation], numbers: Sequence[int]) -> dict[
     }
 
 
-def _python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *arguments],
-        cwd=COPY,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=SECONDS,
-    )
-
-
 def _copy() -> None:
     """The tracked files as they are now; build folders stay."""
     for part in ("cpp", "tests", "shaders", "python"):
@@ -129,26 +129,38 @@ def _built(mutations: Sequence[Mutation], numbers: Sequence[int]) -> Path:
             (folder / name).write_text(text)
     (folder / "mutant.hpp").write_text(HEADER)
     build = "from tests.metal_standin.standin import built; print(built('npu_metal_standin'))"
-    made = _python("-c", build)
+    command = [sys.executable, "-c", build]
+    made = subprocess.run(command, cwd=COPY, capture_output=True, text=True, check=False)
     if made.returncode != 0:
         raise RuntimeError(made.stderr)
     return Path(made.stdout.strip())
 
 
+def _suite(standin: Path, number: int, log: Path) -> None:
+    """Ends the process with pytest's status."""
+    os.environ.update({VARIABLE: str(standin), CHOICE: str(number)})
+    os.chdir(ROOT)
+    with log.open("w") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    suite = [f"tests/metal_standin/test_{name}.py" for name in SUITE]
+    sys.exit(int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, *suite])))
+
+
 def _tested(standin: Path, number: int) -> tuple[bool, str]:
     """Whether all tests pass with a mutant, and what they say."""
-    suite = [f"tests/metal_standin/test_{name}.py" for name in SUITE]
-    try:
-        done = _python(
-            *("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-k", LEFT_OUT, *suite),
-            **{VARIABLE: str(standin), CHOICE: str(number)},
-        )
-    except subprocess.TimeoutExpired:
+    log = COPY / f"mutant{number}.log"
+    process = FORKS.Process(target=_suite, args=(standin, number, log))
+    process.start()
+    process.join(SECONDS)
+    if process.exitcode is None:
+        process.kill()
         return False, "the tests do not end"
+    said = log.read_text(errors="replace")[-2000:]
     # 1: a test failed; a crash has a status of its own. 2 to 5: pytest could not do its work.
-    if done.returncode in (2, 3, 4, 5):
-        raise RuntimeError(done.stdout[-2000:])
-    return done.returncode == 0, done.stdout[-2000:]
+    if process.exitcode in (2, 3, 4, 5):
+        raise RuntimeError(said)
+    return process.exitcode == 0, said
 
 
 def main() -> int:
@@ -157,6 +169,8 @@ def main() -> int:
     parser.add_argument("--only", default="", help="mutations whose description contains this")
     parser.add_argument("--jobs", type=int, default=max(1, (os.cpu_count() or 1) // 2))
     arguments = parser.parse_args()
+    # Threads of torch do not survive a fork.
+    os.environ["OMP_NUM_THREADS"] = "1"
     _copy()
     wanted = [m for m in MUTATIONS if arguments.only in f"{m.file} {m.what}"]
     table = Table("file", "guard", "without it")
@@ -165,17 +179,19 @@ def main() -> int:
         task = progress.add_task("mutations", total=len(wanted))
         for numbers in layers(wanted):
             standin = _built(wanted, numbers)
-            passed, said = _tested(standin, NONE)
-            if not passed:
-                raise RuntimeError(f"a test fails without any mutation: {said}")
+            without = pool.submit(_tested, standin, NONE)
             results = pool.map(partial(_tested, standin), numbers)
             for number, (survived, _) in zip(numbers, results, strict=True):
                 mutation = wanted[number]
                 lived += survived
                 verdict = "[red]nothing fails[/red]" if survived else "a test fails"
-                table.add_row(mutation.file, mutation.what, verdict)
+                what = escape(mutation.what)
+                table.add_row(mutation.file, what, verdict)
                 progress.advance(task)
-                progress.console.print(f"{mutation.file}: {mutation.what}: {verdict}")
+                progress.console.print(f"{mutation.file}: {what}: {verdict}")
+            passed, said = without.result()
+            if not passed:
+                raise RuntimeError(f"a test fails without any mutation: {said}")
     progress.console.print(table)
     return lived
 
