@@ -23,7 +23,7 @@ constexpr int kMostTiles = 3;  // of x at a time
 // Requests what comes next; kept in registers while a block is multiplied.
 class Requests {
  public:
-  explicit Requests(UpcomingRows* upcoming) : upcoming_(upcoming) { start_run(); }
+  explicit Requests(UpcomingRows* upcoming) : upcoming_(upcoming) { start_row(); }
   ~Requests() {
     if (upcoming_ != nullptr) upcoming_->line = upcoming_->lines - left_;
   }
@@ -32,30 +32,39 @@ class Requests {
 
   [[gnu::always_inline]] void step() {
     const std::int64_t n = std::min(per_step_, left_);
-    for (std::int64_t i = 0; i < n; ++i) __builtin_prefetch(at_ + i * 64, 0, 2);
-    at_ += n * 64;
+    for (std::int64_t i = 0; i < n; ++i) {
+#pragma GCC unroll 4
+      for (int s = 0; s < kSequences; ++s) {
+        __builtin_prefetch(at_[0] + s * sequence_bytes_, 0, 2);
+        __builtin_prefetch(at_[1] + s * sequence_bytes_, 0, 2);
+      }
+      at_[0] += 64;
+      at_[1] += 64;
+    }
     left_ -= n;
-    if (left_ == 0 && per_step_ > 0) next_run();
+    if (left_ == 0 && per_step_ > 0) next_row();
   }
 
  private:
-  void start_run() {
-    if (upcoming_ == nullptr || upcoming_->run == 2 * upcoming_->runs) return;
+  void start_row() {
+    if (upcoming_ == nullptr || upcoming_->row == kSequenceRows) return;
     per_step_ = upcoming_->per_step;
+    sequence_bytes_ = kSequenceRows * upcoming_->row_bytes;
     left_ = upcoming_->lines - upcoming_->line;
-    at_ = upcoming_->place[upcoming_->run / upcoming_->runs] +
-          upcoming_->run % upcoming_->runs * upcoming_->run_bytes + upcoming_->line * 64;
+    for (int i = 0; i < 2; ++i) {
+      at_[i] = upcoming_->tile[i] + upcoming_->row * upcoming_->row_bytes + upcoming_->line * 64;
+    }
   }
-  [[gnu::noinline]] void next_run() {
+  [[gnu::noinline]] void next_row() {
     upcoming_->line = 0;
-    ++upcoming_->run;
+    ++upcoming_->row;
     per_step_ = 0;
-    start_run();
+    start_row();
   }
 
   UpcomingRows* upcoming_;
-  const std::byte* at_ = nullptr;
-  std::int64_t left_ = 0, per_step_ = 0;
+  const std::byte* at_[2] = {};
+  std::int64_t sequence_bytes_ = 0, left_ = 0, per_step_ = 0;
 };
 
 template <int Tiles>
@@ -135,15 +144,16 @@ void multiply_row_tiles(const RowTileBlock& b, std::int64_t tile, Requests& requ
   store_row_tile_sums<Tiles>(sums);
 }
 
-// As many threes as leave no single tile: a step of one takes as long as a step of two.
+// Pairs of tiles, and three at last where their number is odd: a step of one tile would take almost
+// as long as a step of two.
 inline void multiply_row_tile_block(const RowTileBlock& b, UpcomingRows* upcoming) {
   Requests requests(upcoming);
   std::int64_t tile = 0;
-  for (; b.tiles - tile > 4 || b.tiles - tile == 3; tile += 3) {
-    multiply_row_tiles<3>(b, tile, requests);
+  for (; b.tiles - tile == 2 || b.tiles - tile > 3; tile += 2) {
+    multiply_row_tiles<2>(b, tile, requests);
   }
-  for (; b.tiles - tile >= 2; tile += 2) multiply_row_tiles<2>(b, tile, requests);
-  if (tile < b.tiles) multiply_row_tiles<1>(b, tile, requests);
+  if (b.tiles - tile == 3) multiply_row_tiles<3>(b, tile, requests);
+  if (b.tiles - tile == 1) multiply_row_tiles<1>(b, tile, requests);
 }
 
 inline void pack_row_tile(const void* x, std::int64_t row_bytes, int rows, std::int64_t k,

@@ -118,15 +118,17 @@ constexpr int kTileStep = 32;
 constexpr std::int64_t kPackedStepBytes = kTileRows * kTileStep * 2;
 constexpr std::int64_t kTileSums = kTileRows * kTileRows;
 
-// Memory that comes next, to be brought into L2 on the way, `per_step` cache lines at a time:
-// `runs` runs of `lines` lines, `run_bytes` apart, in each of two places.
+// Weight rows that come next, to be brought into L2 on the way: `lines` cache lines of each of the
+// kTileRows rows of two tiles. Several sequences of rows go side by side, as many as the memory's
+// queues need: in each step the next `per_step` lines of every one.
+constexpr int kSequences = 4;  // of each tile
+constexpr int kSequenceRows = kTileRows / kSequences;
 struct UpcomingRows {
-  const std::byte* place[2];
-  std::int64_t run_bytes, lines;
+  const std::byte* tile[2];
+  std::int64_t row_bytes, lines;
   std::int64_t per_step;
-  int runs;
-  // Where it has got to:
-  int run = 0;
+  // Where the sequences have got to:
+  int row = 0;
   std::int64_t line = 0;
 };
 

@@ -1,4 +1,5 @@
-// Loops over blocks of two tiles of weight rows: two neighbours, or one of each part.
+// Loops over pairs of tiles of weight rows: two neighbours, or one of each part. A block is what is
+// finished together, a cache line of results: one pair, or two where there are two parts.
 #include "row_tile_product.hpp"
 
 #include <algorithm>
@@ -45,12 +46,13 @@ RowTileProduct::RowTileProduct(const KernelTable& table, const LinearShape& shap
       weight_size_(int8 ? 1 : 2),
       steps_(ceil_div(shape.k, kTileStep)),
       most_tiles_(ceil_div(rows, kTileRows)),
-      block_columns_(shape.parts == 2 ? kTileRows : 2 * kTileRows),
-      blocks_(ceil_div(shape.n, block_columns_)) {
+      pair_columns_(2 * kTileRows / shape.parts),
+      pairs_(ceil_div(shape.n, pair_columns_)),
+      blocks_(ceil_div(pairs_, shape.parts)) {
   const std::int64_t fit = std::max(kChunkSteps, kStretchBytes / (most_tiles_ * kPackedStepBytes));
   const std::int64_t stretches = std::max<std::int64_t>(1, ceil_div(steps_, fit));
   stretch_steps_ = ceil_div(steps_, stretches);
-  const std::int64_t block_bytes = most_tiles_ * 2 * kTileSums * 4;
+  const std::int64_t block_bytes = s_.parts * pair_sums() * 4;
   const std::int64_t threads = pool.threads();
   range_blocks_ = stretches == 1
                       ? blocks_
@@ -66,7 +68,7 @@ void RowTileProduct::run(const RowTileWeights& weights, const std::byte* x,
   const Job job{weights, rows, ceil_div(rows, kTileRows), scratch, finish};
   pack(job, x, x_row_bytes);
   auto* sums = reinterpret_cast<float*>(scratch + sums_at_);
-  const std::int64_t block_sums = most_tiles_ * 2 * kTileSums;
+  const std::int64_t block_sums = s_.parts * pair_sums();
   const bool whole = stretch_steps_ >= steps_;
   // With few blocks the tiles of x are shared out, too.
   const std::int64_t parts = std::clamp<std::int64_t>(
@@ -83,9 +85,12 @@ void RowTileProduct::run(const RowTileWeights& weights, const std::byte* x,
                            const std::int64_t block = task / parts;
                            const Range tiles = part_of(job.tiles, parts, task % parts);
                            float* at = sums + (whole ? worker : block) * block_sums;
+                           const Range pairs = pairs_of(first + block);
                            if (t_.enter != nullptr) t_.enter();
-                           multiply(job, first + block, tiles, steps, at,
-                                    scratch + staging_at_ + worker * kStagingBytes);
+                           for (std::int64_t i = 0; i < pairs.count; ++i) {
+                             multiply(job, pairs.first + i, tiles, steps, at + i * pair_sums(),
+                                      scratch + staging_at_ + worker * kStagingBytes);
+                           }
                            if (t_.leave != nullptr) t_.leave();
                            if (step == steps_) finish_block(job, first + block, tiles, at);
                          });
@@ -109,50 +114,53 @@ void RowTileProduct::pack(const Job& job, const std::byte* x, std::int64_t x_row
   });
 }
 
-std::int64_t RowTileProduct::valid_rows(std::int64_t block, int tile) const {
-  const std::int64_t first = block * block_columns_ + (s_.parts == 2 ? 0 : tile * kTileRows);
+Range RowTileProduct::pairs_of(std::int64_t block) const {
+  const std::int64_t first = block * s_.parts;
+  return {first, std::min(s_.parts, pairs_ - first)};
+}
+
+std::int64_t RowTileProduct::valid_rows(std::int64_t pair, int tile) const {
+  const std::int64_t first = pair * pair_columns_ + (s_.parts == 2 ? 0 : tile * kTileRows);
   return std::clamp<std::int64_t>(s_.n - first, 0, kTileRows);
 }
 
-const std::byte* RowTileProduct::tile_rows(const Job& job, std::int64_t block, int tile) const {
+const std::byte* RowTileProduct::tile_rows(const Job& job, std::int64_t pair, int tile) const {
   const RowTileWeights& w = job.weights;
-  const std::byte* first = w.data + block * block_columns_ * w.row_bytes;
+  const std::byte* first = w.data + pair * pair_columns_ * w.row_bytes;
   return first + tile * (s_.parts == 2 ? w.part_bytes : kTileRows * w.row_bytes);
 }
 
-// The block after this one, which this thread is likely to do next, or nothing. Int8 weights are
-// read row by row in short pieces, which the hardware does not foresee. Tile loads of bfloat16 it
-// does foresee, and asking for more pays only where memory has time while many tiles of x pass by.
-UpcomingRows RowTileProduct::upcoming(const Job& job, std::int64_t block, std::int64_t tiles,
+// The pair after this one, which this thread is likely to do next, or nothing. Where weights pass
+// by but once, tile loads of bfloat16 rows are sequences that the hardware foresees by itself. It
+// does not foresee the short pieces that they and int8 rows are read in otherwise.
+UpcomingRows RowTileProduct::upcoming(const Job& job, std::int64_t pair, std::int64_t tiles,
                                       Range steps) const {
-  const std::int64_t offset = steps.first * kTileStep * weight_size_;
-  const std::int64_t bytes = steps.count * kTileStep * weight_size_;
-  const bool dense = bytes == job.weights.row_bytes;  // rows without gaps are one run
-  const bool wanted = int8_ || (dense && tiles > 2 * kStreamedTiles);
-  if (!wanted || bytes == 0 || block + 1 >= blocks_ || valid_rows(block + 1, 1) < kTileRows) {
+  const bool wanted = int8_ || tiles > kStreamedTiles;
+  if (!wanted || steps.count == 0 || pair + 1 >= pairs_ || valid_rows(pair + 1, 1) < kTileRows) {
     return {};
   }
-  const int runs = dense ? 1 : kTileRows;
-  const std::int64_t lines = ceil_div(dense ? kTileRows * bytes : bytes, 64);
-  return {{tile_rows(job, block + 1, 0) + offset, tile_rows(job, block + 1, 1) + offset},
+  const std::int64_t offset = steps.first * kTileStep * weight_size_;
+  const std::int64_t lines = ceil_div(steps.count * kTileStep * weight_size_, 64);
+  // Tiles of x go by in pairs, see multiply_row_tile_block.
+  const std::int64_t all_steps = std::max<std::int64_t>(1, tiles / 2) * steps.count;
+  return {{tile_rows(job, pair + 1, 0) + offset, tile_rows(job, pair + 1, 1) + offset},
           job.weights.row_bytes,
           lines,
-          ceil_div(2 * runs * lines, ceil_div(tiles, kStreamedTiles) * steps.count),
-          runs};
+          ceil_div(kSequenceRows * lines, all_steps)};
 }
 
-// Chunks of weights that cannot be read in place: int8, rows of the last block that do not fill a
+// Chunks of weights that cannot be read in place: int8, rows of the last pair that do not fill a
 // tile, a step that K does not fill.
-void RowTileProduct::stage(const Job& job, std::int64_t block, Range steps, std::byte* to) const {
+void RowTileProduct::stage(const Job& job, std::int64_t pair, Range steps, std::byte* to) const {
   const std::int64_t k = steps.first * kTileStep;
   const std::int64_t count = std::min(s_.k - k, steps.count * kTileStep);
   for (int row = 0; row < 2 * kTileRows; ++row, to += kStagedRowBytes) {
     const int tile = row / kTileRows;
     const std::int64_t within = row % kTileRows;
     std::int64_t filled = 0;
-    if (within < valid_rows(block, tile)) {
+    if (within < valid_rows(pair, tile)) {
       const std::byte* from =
-          tile_rows(job, block, tile) + within * job.weights.row_bytes + k * weight_size_;
+          tile_rows(job, pair, tile) + within * job.weights.row_bytes + k * weight_size_;
       if (int8_) {
         t_.widen_i8[static_cast<std::size_t>(DType::bf16)](from, count, to);
       } else {
@@ -164,15 +172,15 @@ void RowTileProduct::stage(const Job& job, std::int64_t block, Range steps, std:
   }
 }
 
-void RowTileProduct::multiply(const Job& job, std::int64_t block, Range tiles, Range steps,
+void RowTileProduct::multiply(const Job& job, std::int64_t pair, Range tiles, Range steps,
                               float* sums, std::byte* staging) const {
-  const bool whole_tiles = valid_rows(block, 0) == kTileRows && valid_rows(block, 1) == kTileRows;
+  const bool whole_tiles = valid_rows(pair, 0) == kTileRows && valid_rows(pair, 1) == kTileRows;
   const bool streamed = tiles.count <= kStreamedTiles;
   const bool whole_steps = (steps.first + steps.count) * kTileStep <= s_.k;
   const bool one_chunk = streamed && whole_tiles && whole_steps && !int8_;
   const std::int64_t chunks =
       one_chunk ? 1 : std::max<std::int64_t>(1, ceil_div(steps.count, kChunkSteps));
-  UpcomingRows next = upcoming(job, block, tiles.count, steps);
+  UpcomingRows next = upcoming(job, pair, tiles.count, steps);
   for (std::int64_t i = 0; i < chunks; ++i) {
     Range chunk = part_of(steps.count, chunks, i);
     chunk.first += steps.first;
@@ -185,13 +193,13 @@ void RowTileProduct::multiply(const Job& job, std::int64_t block, Range tiles, R
                    sums + tiles.first * 2 * kTileSums,
                    chunk.first > 0};
     if (int8_ || !whole_tiles || (chunk.first + chunk.count) * kTileStep > s_.k) {
-      stage(job, block, chunk, staging);
+      stage(job, pair, chunk, staging);
       b.w[0] = staging;
       b.w[1] = staging + kTileRows * kStagedRowBytes;
       b.row_bytes = kStagedRowBytes;
     } else {
       for (int tile = 0; tile < 2; ++tile) {
-        b.w[tile] = tile_rows(job, block, tile) + chunk.first * kTileStep * 2;
+        b.w[tile] = tile_rows(job, pair, tile) + chunk.first * kTileStep * 2;
       }
       b.row_bytes = job.weights.row_bytes;
     }
@@ -203,21 +211,24 @@ void RowTileProduct::finish_block(const Job& job, std::int64_t block, Range tile
                                   const float* sums) const {
   constexpr std::int64_t kRows = 2 * kTileRows;
   static_assert(kRows <= kMaxRows);
-  alignas(64) float turned[kRows * 2 * kTileRows];
-  const Range columns{block * block_columns_,
-                      std::min(block_columns_, s_.n - block * block_columns_)};
-  // Next to each other, or one behind the other.
-  const std::int64_t ld = block_columns_;
-  const std::int64_t second = s_.parts == 2 ? kRows * ld : kTileRows;
+  constexpr std::int64_t kColumns = 2 * kTileRows;
+  alignas(64) float turned[2][kRows * kColumns];
+  const Range pairs = pairs_of(block);
+  const Range columns{block * kColumns, std::min(kColumns, s_.n - block * kColumns)};
   const std::int64_t end = std::min(job.rows, (tiles.first + tiles.count) * kTileRows);
   for (std::int64_t row = tiles.first * kTileRows; row < end; row += kRows) {
     const std::int64_t count = std::min(kRows, end - row);
     for (std::int64_t i = 0; i < count; i += kTileRows) {
-      const float* tile = sums + (row + i) / kTileRows * 2 * kTileSums;
-      t_.row_tiles->transpose(tile, turned + i * ld, ld);
-      t_.row_tiles->transpose(tile + kTileSums, turned + second + i * ld, ld);
+      for (std::int64_t pair = 0; pair < pairs.count; ++pair) {
+        const float* of = sums + pair * pair_sums() + (row + i) / kTileRows * 2 * kTileSums;
+        for (int tile = 0; tile < 2; ++tile) {
+          float* part = turned[s_.parts == 2 ? tile : 0];
+          const std::int64_t column = (s_.parts == 2 ? pair : tile) * kTileRows;
+          t_.row_tiles->transpose(of + tile * kTileSums, part + i * kColumns + column, kColumns);
+        }
+      }
     }
-    job.finish({{turned, s_.parts == 2 ? turned + second : nullptr}, ld}, {row, count}, columns);
+    job.finish({{turned[0], s_.parts == 2 ? turned[1] : nullptr}, kColumns}, {row, count}, columns);
   }
 }
 

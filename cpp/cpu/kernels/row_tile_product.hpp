@@ -33,19 +33,21 @@ class RowTileProduct {
  private:
   struct Job;
   void pack(const Job& job, const std::byte* x, std::int64_t x_row_bytes) const;
-  void multiply(const Job& job, std::int64_t block, Range tiles, Range steps, float* sums,
+  void multiply(const Job& job, std::int64_t pair, Range tiles, Range steps, float* sums,
                 std::byte* staging) const;
   void finish_block(const Job& job, std::int64_t block, Range tiles, const float* sums) const;
-  void stage(const Job& job, std::int64_t block, Range steps, std::byte* to) const;
-  const std::byte* tile_rows(const Job& job, std::int64_t block, int tile) const;
-  std::int64_t valid_rows(std::int64_t block, int tile) const;
-  UpcomingRows upcoming(const Job& job, std::int64_t block, std::int64_t tiles, Range steps) const;
+  void stage(const Job& job, std::int64_t pair, Range steps, std::byte* to) const;
+  Range pairs_of(std::int64_t block) const;
+  const std::byte* tile_rows(const Job& job, std::int64_t pair, int tile) const;
+  std::int64_t valid_rows(std::int64_t pair, int tile) const;
+  UpcomingRows upcoming(const Job& job, std::int64_t pair, std::int64_t tiles, Range steps) const;
+  std::int64_t pair_sums() const { return most_tiles_ * 2 * kTileSums; }
 
   const KernelTable& t_;
   LinearShape s_;
   bool int8_;
   ThreadPool& pool_;
-  std::int64_t weight_size_, steps_, most_tiles_, block_columns_, blocks_;
+  std::int64_t weight_size_, steps_, most_tiles_, pair_columns_, pairs_, blocks_;
   std::int64_t stretch_steps_, range_blocks_;
   std::int64_t staging_at_, sums_at_, sums_bytes_;
 };
