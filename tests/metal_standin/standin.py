@@ -82,6 +82,7 @@ def _build(target: str) -> Path:
         "-DCMAKE_CXX_FLAGS=-Wno-deprecated-declarations",
         f"-DPython_EXECUTABLE={sys.executable}",
         *("-DNPU_SIM_PYTHON=OFF", "-DNPU_SIM_METAL_STANDIN=ON", "-DNPU_SIM_WERROR=ON"),
+        "-DNPU_SIM_PRECOMPILE=ON",
     ]
     _run(configure)
     _run([str(tools / "cmake"), "--build", str(folder), "--target", target])
