@@ -43,7 +43,7 @@ demo: build $(VENV)/.llm  ## ResNets from PyTorch to logits, then a small langua
 	$(BIN)/npu-sim generate demo_out/small_lm "One morning" --temperature 0.7 --seed 1
 
 wheel-macos: $(VENV)/.dev  ## the macOS arm64 wheel, cross-built on Linux (zig, ld64.lld 16), into dist/
-	$(BIN)/python tools/macos/wheel.py
+	$(BIN)/python -m tools.macos.wheel
 	$(BIN)/python -m pytest tests/wheel
 
 test: $(VENV)/.dev build  ## the whole test suite, on all cores

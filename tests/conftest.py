@@ -28,6 +28,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--output", default="reports", metavar="DIR", help="where the reports go")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """First what compiles for minutes, so that the run does not end waiting for it."""
+    items.sort(key=lambda item: item.path.parent.name not in ("wheel", "sanitizers"))
+
+
 @pytest.fixture(scope="session")
 def model_results(request: pytest.FixtureRequest) -> Iterator[list[CheckResult]]:
     """Collect results of test models; they are reported at the end if that was asked for."""

@@ -1,8 +1,7 @@
 """Link stubs (.tbd) for the macOS build on Linux: Apple's libraries by the names of their symbols.
 
-A stub tells the linker which symbols a library has, and nothing else is needed to link. libSystem's
-list comes with zig; of every other library the stub has exactly the symbols that
-symbols.toml names.
+A stub tells the linker which symbols a library has, and nothing else is needed to link. It has
+exactly those that symbols.toml names.
 """
 
 from __future__ import annotations
@@ -22,6 +21,8 @@ class Library:
 
     path: str
     symbols: tuple[str, ...]
+    # Further ones, which only the optimiser calls.
+    optimised: tuple[str, ...] = ()
 
     @property
     def stub(self) -> Path:
@@ -33,7 +34,7 @@ class Library:
 
     def text(self) -> str:
         """The stub, as text-based stub of version 4."""
-        names = ", ".join(f"'{symbol}'" for symbol in sorted(self.symbols))
+        names = ", ".join(f"'{symbol}'" for symbol in sorted((*self.symbols, *self.optimised)))
         return (
             "--- !tapi-tbd\ntbd-version: 4\n"
             f"targets: [ {TARGET} ]\n"
@@ -46,16 +47,14 @@ class Library:
 def libraries() -> tuple[Library, ...]:
     """The libraries of symbols.toml, in its order."""
     records = tomllib.loads(SYMBOLS.read_text(encoding="utf-8"))["library"]
-    return tuple(Library(r["path"], tuple(r["symbols"])) for r in records)
+    return tuple(
+        Library(r["path"], tuple(r["symbols"]), tuple(r.get("optimised", ()))) for r in records
+    )
 
 
-def write_stubs(out: Path, zig_lib: Path) -> None:
-    """Fill ``out`` with the stubs; ``zig_lib``: the folder lib of a zig installation."""
+def write_stubs(out: Path) -> None:
+    """Fill ``out`` with the stubs."""
     for library in libraries():
         target = out / library.stub
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(library.text(), encoding="utf-8")
-    system = (zig_lib / "libc" / "darwin" / "libSystem.tbd").read_text(encoding="utf-8")
-    # Targets that linkers before this year's do not know; nothing here is built for them.
-    system = re.sub(r",\s*arm64e\.x1-[a-z-]+|arm64e\.x1-[a-z-]+\s*,\s*", "", system)
-    (out / "libSystem.tbd").write_text(system.replace("arm64e-", "arm64-"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The macOS arm64 wheel, built on Linux: ``python tools/macos/wheel.py [--out dist]``.
+"""The macOS arm64 wheel, built on Linux: ``python -m tools.macos.wheel [--out dist]``.
 
 Needs the Python packages of `make venv`, ziglang (pinned in constraints.txt) and LLVM's ld64.lld 16
 or newer (Debian: package lld-16; or environment variable LD64_LLD). Built for the Python version
@@ -16,6 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.macos.stubs import write_stubs
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 # The oldest macOS that the wheel runs on: file name, load commands and compiler go by this.
 MINIMUM_MACOS = "13.0"
@@ -29,6 +31,8 @@ class ToolMissing(RuntimeError):
 
 def linker() -> str:
     """The path of ld64.lld. Raises ToolMissing."""
+    if sys.platform != "linux":
+        raise ToolMissing("the cross build is for Linux; on a Mac, `pip wheel .` builds the wheel")
     given = os.environ.get("LD64_LLD")
     found = [given] if given else [path for name in LINKERS if (path := shutil.which(name))]
     if not found or shutil.which(found[0]) is None:
@@ -39,20 +43,11 @@ def linker() -> str:
     return found[0]
 
 
-def zig_lib() -> Path:
-    """The folder lib of the ziglang package. Raises ToolMissing."""
-    spec = importlib.util.find_spec("ziglang")
-    if spec is None or spec.origin is None:
-        raise ToolMissing("no compiler for macOS: pip install -c constraints.txt ziglang")
-    return Path(spec.origin).parent / "lib"
-
-
 def prepare(folder: Path) -> None:
-    """Fill ``folder`` with what the toolchain file expects: bin/ and stubs/."""
-    sys.path.insert(0, str(Path(__file__).parent))
-    from stubs import write_stubs
-
-    write_stubs(folder / "stubs", zig_lib())
+    """Fill ``folder`` with what the toolchain file expects: bin/ and stubs/. Raises ToolMissing."""
+    if importlib.util.find_spec("ziglang") is None:
+        raise ToolMissing("no compiler for macOS: pip install -c constraints.txt ziglang")
+    write_stubs(folder / "stubs")
     script = Path(__file__).with_name("zig_compiler.py")
     (folder / "bin").mkdir(parents=True, exist_ok=True)
     for tool in ("c++", "ar", "ranlib"):
@@ -61,9 +56,10 @@ def prepare(folder: Path) -> None:
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
 
 
-def build(out: Path, work: Path = WORK) -> Path:
+def build(out: Path, work: Path = WORK, *, quick: bool = False) -> Path:
     """Build the wheel into ``out``, incrementally in ``work``; its path.
 
+    ``quick``: without optimisation, in a fifth of the time; the same sources, link and contents.
     Raises ToolMissing, and RuntimeError with the compiler's output when the build fails.
     """
     version = f"{sys.version_info.major}{sys.version_info.minor}"
@@ -76,6 +72,10 @@ def build(out: Path, work: Path = WORK) -> Path:
         "SETUPTOOLS_EXT_SUFFIX": f".cpython-{version}-darwin.so",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
+    options = []
+    if quick:
+        environment["NPU_SIM_MACOS_QUICK"] = "1"
+        options = ["-C", "cmake.define.NPU_SIM_PRECOMPILE=ON"]
     prepare(work)
     fresh = work / "wheel"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -85,6 +85,7 @@ def build(out: Path, work: Path = WORK) -> Path:
         *("-C", f"build-dir={work / 'build'}"),
         *("-C", f"cmake.define.CMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'macos-arm64-zig.cmake'}"),
         *("-C", f"cmake.define.Python_EXECUTABLE={sys.executable}"),
+        *options,
         str(ROOT),
     ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

@@ -3,7 +3,8 @@
 Compiles with zig's clang; links Python modules with LLVM's ld64.lld (environment variable
 LD64_LLD), which rejects every symbol that no library and no option accounts for (zig's own
 linker does not).
-Environment: MACOSX_DEPLOYMENT_TARGET, the oldest macOS to run on.
+Environment: MACOSX_DEPLOYMENT_TARGET, the oldest macOS to run on; NPU_SIM_MACOS_QUICK, not empty:
+compile without optimisation, whatever the command line says.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ WITH_VALUE = ("-arch", "-isysroot")
 # Words for the compiler on a link line, the first with a value of their own.
 COMPILING_WITH_VALUE = ("-idirafter", "-isystem")
 COMPILING = ("-O", "-std", "-f", "-m", "-D", "-I", "-W", "-g")
+# zig takes -O0 for a debug build with sanitizers, so that word goes to its clang alone.
+UNOPTIMISED = ("-O1", "-Xclang", "-O0")
 # Exported from a module: what Python looks for, no more.
 EXPORTED = "_PyInit_*"
 
@@ -85,6 +88,8 @@ def main() -> int:
     words = compiler_words(arguments)
     if "-bundle" in words:
         return link(tool, minimum, words)
+    if os.environ.get("NPU_SIM_MACOS_QUICK"):
+        words = [*UNOPTIMISED, *(word for word in words if not word.startswith("-O"))]
     target = f"aarch64-macos.{minimum}"
     return subprocess.run([ZIG, tool, "-target", target, *words], check=False).returncode
 
