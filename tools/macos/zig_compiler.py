@@ -76,7 +76,13 @@ def link(driver: str, minimum: str, arguments: list[str]) -> int:
         *runtime_libraries(driver, f"aarch64-macos.{minimum}"),
         "-lSystem",
     ]
-    return subprocess.run(command, check=False).returncode
+    status = subprocess.run(command, check=False).returncode
+    if status != 0:
+        print(
+            "what a library of macOS may be asked for is listed in tools/macos/symbols.toml",
+            file=sys.stderr,
+        )
+    return status
 
 
 def main() -> int:
