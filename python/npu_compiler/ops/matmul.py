@@ -190,7 +190,10 @@ def _lower_linear(lowering: Lowering, node: Node) -> None:
         b = bias_parameter(lowering, node, bias, base, n, n)
     else:
         w = lowering.read(weight)
-        b = None if bias is None else lowering.contiguous(lowering.read(bias), node, "float32")
+        if bias is not None and bias.is_parameter:
+            b = lowering.parameter(bias, [], "float32", bias.shape)
+        else:
+            b = bias and lowering.contiguous(lowering.read(bias), node, "float32")
     if len(x.shape) == 1:
         x, whole, added = x.insert(0), out.insert(0), added and added.insert(0)
     else:

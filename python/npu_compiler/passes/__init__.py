@@ -25,6 +25,7 @@ from npu_compiler.passes.streamed_linears import (
     gate_linears,
     stream_linears,
 )
+from npu_compiler.passes.transposed_linears import use_transposed_linears
 
 Pass = Callable[[IRGraph], None]
 CANONICALIZE: tuple[Pass, ...] = (
@@ -37,6 +38,7 @@ CANONICALIZE: tuple[Pass, ...] = (
 )
 OPTIMIZE: tuple[Pass, ...] = (
     simplify_index_arithmetic,
+    use_transposed_linears,
     hide_by_infinity,
     fuse_patterns,
     use_positions,

@@ -36,6 +36,9 @@ _COMPUTED = (
 # Ends of the model's names for tensors -> the checkpoint's.
 _RENAMED = (
     ("mlp.gate.weight", "block_sparse_moe.gate.weight"),
+    ("mlp.router.weight", "block_sparse_moe.gate.weight"),
+    ("mlp.e_score_correction_bias", "block_sparse_moe.e_score_correction_bias"),
+    ("mlp.gate.e_score_correction_bias", "mlp.e_score_correction_bias"),
     ("lm_head.weight", "embed_out.weight"),
     ("block_sparse_moe.router.weight", "block_sparse_moe.router.layer.weight"),
     ("block_sparse_moe.experts.gate_up_proj", "block_sparse_moe.input_linear.weight"),
