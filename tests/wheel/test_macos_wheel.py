@@ -7,6 +7,7 @@ else one that is built here without optimisation.
 from __future__ import annotations
 
 import dataclasses
+import io
 import struct
 import tomllib
 import zipfile
@@ -42,20 +43,21 @@ def up_to_date() -> Path | None:
 
 
 @pytest.fixture(scope="module")
-def wheel_path() -> Path:
+def content() -> bytes:
     found = up_to_date()
     if found is not None:
-        return found
+        return found.read_bytes()
     try:
+        # Read while it is held: another test process may build it again.
         with building(QUICK):
-            return wheel.build(QUICK, QUICK, quick=True)
+            return wheel.build(QUICK, QUICK, quick=True).read_bytes()
     except wheel.ToolMissing as reason:
         pytest.skip(f"macOS wheel: {reason}")
 
 
 @pytest.fixture
-def built(wheel_path: Path) -> Iterator[zipfile.ZipFile]:
-    with zipfile.ZipFile(wheel_path) as archive:
+def built(content: bytes) -> Iterator[zipfile.ZipFile]:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
         yield archive
 
 
