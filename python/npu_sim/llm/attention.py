@@ -44,7 +44,7 @@ def register_attention() -> None:
 
 @contextmanager
 def attention_calls() -> Iterator[list[nn.Module]]:
-    """The modules whose attention is computed here meanwhile, each as often as it is."""
+    """The modules whose attention is computed here meanwhile, each as often as that happens."""
     calls: list[nn.Module] = []
     token = _calls.set(calls)
     try:
