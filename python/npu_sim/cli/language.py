@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -76,13 +77,16 @@ def load_model(
     """The model of a command, with a progress bar on a terminal; says what quantisation costs."""
     from npu_sim.llm import LLM
 
-    model = LLM.from_pretrained(
-        path,
-        device=device,
-        max_cache_len=max_cache_len,
-        compute_dtype=dtype,
-        weight_dtype=weight_dtype,
-    )
+    with warnings.catch_warnings():
+        # A line each, without the place in the code.
+        warnings.showwarning = lambda message, *_: notice(str(message))
+        model = LLM.from_pretrained(
+            path,
+            device=device,
+            max_cache_len=max_cache_len,
+            compute_dtype=dtype,
+            weight_dtype=weight_dtype,
+        )
     errors = model.quantization_errors()
     if errors:
         worst = max(errors, key=lambda error: error.relative)

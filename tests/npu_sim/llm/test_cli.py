@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from typer.testing import CliRunner
 
 from npu_sim.cli import app
@@ -69,6 +72,14 @@ def test_errors_are_one_line(folder: Path, tmp_path: Path) -> None:
     ):
         result = call("generate", *arguments, status=status)
         assert text in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_remarks_are_one_line(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    tensors = load_file(tmp_path / "model.safetensors")
+    save_file({**tensors, "tower": np.zeros(1, np.float32)}, tmp_path / "model.safetensors")
+    result = call("generate", tmp_path, "the fox", *OPTIONS)
+    assert result.stderr.count("\n") == 1 and "does not use 1 tensors" in result.stderr
 
 
 def test_second_start_needs_no_torch(folder: Path) -> None:
