@@ -20,6 +20,8 @@ enum Operand : std::size_t { kQ, kK, kV, kMask, kPositions, kY };
 
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
 constexpr std::int64_t kPanelsPerTask = 8;
+// Rows of a block that pass by the same keys: a few tiles of attention_tiles_isa.cpp.
+constexpr std::int64_t kRowsTogether = 12;
 
 std::uint32_t* bits(float* x) { return reinterpret_cast<std::uint32_t*>(x); }
 
@@ -251,12 +253,30 @@ class AttentionKernel final : public HostKernel {
       std::int64_t row_bytes = 0;
       const std::byte* values =
           gather(v + key * p_.v_sn * size_, n, p_.v_d, p_.v_sn, p_.v_sd, state.gathered, row_bytes);
-      loops_.weighted_rows[static_cast<std::size_t>(dtype_)](
-          {state.scores, at_.score_ld, static_cast<int>(r.rows), n, values, row_bytes, p_.v_d,
-           state.factor, sums.sums, at_.sum_ld,
-           rows_ahead(k, p_.k_sn, p_.k_sd, p_.q_d, key + n,
-                      at_.unpacked ? std::min(at_.block_keys, range.end - key - n) : 0)});
+      const RowsAhead ahead =
+          rows_ahead(k, p_.k_sn, p_.k_sd, p_.q_d, key + n,
+                     at_.unpacked ? std::min(at_.block_keys, range.end - key - n) : 0);
+      for (std::int64_t i = 0; i < r.rows; i += kRowsTogether) {
+        const int rows = rows_together(r, i);
+        loops_.weighted_rows[static_cast<std::size_t>(dtype_)](
+            {state.scores + i * at_.score_ld, at_.score_ld, rows, seen(state, i, rows, key, n),
+             values, row_bytes, p_.v_d, state.factor + i, sums.sums + i * at_.sum_ld, at_.sum_ld,
+             i == 0 ? ahead : RowsAhead{}});
+      }
     }
+  }
+
+  static int rows_together(const RowBlock& r, std::int64_t first) {
+    return static_cast<int>(std::min(kRowsTogether, r.rows - first));
+  }
+
+  // How many of the n keys from `key` on some of these rows get to see: what lies behind them adds
+  // nothing.
+  static std::int64_t seen(const AttentionBlock& state, std::int64_t first, int rows,
+                           std::int64_t key, std::int64_t n) {
+    std::int64_t end = 0;
+    for (int i = 0; i < rows; ++i) end = std::max(end, state.keys[first + i].end - key);
+    return std::min(end, n);
   }
 
   // Rows [first, first + rows) of k or v, where they are read in place.
@@ -271,9 +291,13 @@ class AttentionKernel final : public HostKernel {
     std::int64_t row_bytes = 0;
     const std::byte* keys =
         gather(k + key * p_.k_sn * size_, n, p_.q_d, p_.k_sn, p_.k_sd, state.gathered, row_bytes);
-    loops_.row_products[static_cast<std::size_t>(dtype_)](
-        {reinterpret_cast<const float*>(state.queries), at_.query_ld, static_cast<int>(r.rows),
-         keys, row_bytes, n, p_.q_d, state.scores, at_.score_ld, ahead});
+    for (std::int64_t i = 0; i < r.rows; i += kRowsTogether) {
+      const int rows = rows_together(r, i);
+      loops_.row_products[static_cast<std::size_t>(dtype_)](
+          {reinterpret_cast<const float*>(state.queries) + i * at_.query_ld, at_.query_ld, rows,
+           keys, row_bytes, seen(state, i, rows, key, n), p_.q_d, state.scores + i * at_.score_ld,
+           at_.score_ld, i == 0 ? ahead : RowsAhead{}});
+    }
   }
 
   void score_panels(const std::byte* panels, const RowBlock& r, std::int64_t n,
