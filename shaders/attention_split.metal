@@ -10,63 +10,20 @@
 // query's sums depends on its position alone.
 #include "attention.h"
 #include "attention_join.h"
+#include "attention_split.h"
 #include "common.h"
 #include "group_reduce.h"
 #include "wide.h"
 
-#define NPU_SPLIT_SIMD_GROUPS 8
-// 16 lanes share a key (and a value), half a SIMD group takes four of them at a time.
-#define NPU_SPLIT_LANES 16
-#define NPU_SPLIT_EACH 4
-#define NPU_SPLIT_DOTS (NPU_SPLIT_ROWS * NPU_SPLIT_EACH)
 // Parts that a threadgroup joins side by side.
 #define NPU_JOIN_PARTS 32
 #define NPU_JOIN_PITCH (NPU_JOIN_COLUMNS + 1)
 
 #if NPU_ATTENTION_SPLIT_PART_ROOM_ELEMENTS < 2048 ||                              \
     NPU_ATTENTION_SPLIT_PART_SCORES_ELEMENTS < NPU_SPLIT_ROWS * NPU_SPLIT_KEYS || \
-    NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < NPU_SPLIT_SIMD_GROUPS * NPU_JOIN_PITCH
+    NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < 2 * NPU_SPLIT_SIMD_GROUPS * NPU_JOIN_PITCH
 #error "attention: the schedule's threadgroup arrays are too small"
 #endif
-
-struct NpuSplitWide {
-  NpuWide key[NPU_SPLIT_EACH];
-};
-
-// 16 bytes of each of a lane's keys (or values), of which `seen` are there; the first is `first`.
-template <class T>
-NPU_FUNC NpuSplitWide npu_split_load(DEVICE_PTR(const T) from, npu_u64 base, npu_u64 stride,
-                                     npu_u32 first, NpuKeys seen, bool inside) {
-  NpuSplitWide loaded;
-  NPU_UNROLL
-  for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
-    loaded.key[i] = npu_wide_zero();
-    const npu_u32 n = first + i;
-    if (inside && n >= seen.first && n < seen.end) {
-      loaded.key[i] = npu_load_wide(from, base + n * stride);
-    }
-  }
-  return loaded;
-}
-
-// A lane's products, by row, then by key.
-struct NpuSplitDots {
-  npu_f32 v[NPU_SPLIT_DOTS];
-};
-
-// One step of a sum over lanes: a lane keeps one half of the 2 N products that are left, the upper
-// one where its bit of `partner` is set, and passes on the half that its partner keeps.
-template <npu_u32 N>
-NPU_FUNC void npu_split_fold(THREAD_REF(NpuSplitDots) dots, npu_u32 lane,
-                             npu_u32 partner NPU_SITE_PARAM) {
-  const bool upper = (lane & partner) != 0;
-  NPU_UNROLL
-  for (npu_u32 i = 0; i < N; ++i) {
-    const npu_f32 keep = upper ? dots.v[i + N] : dots.v[i];
-    const npu_f32 pass = upper ? dots.v[i] : dots.v[i + N];
-    dots.v[i] = keep + npu_simd_shuffle_xor(pass, partner NPU_SITE_ARG);
-  }
-}
 
 template <class T>
 NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
@@ -103,59 +60,19 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   NpuSplitWide values = npu_split_load<T>(v, v_base + piece * count, npu_u64(p.v_sn), own_key, seen,
                                           piece * count < p.v_d);
 
-  // Rows that are not there are zeros.
-  for (npu_u32 i = self.index; i < NPU_SPLIT_ROWS * pieces;
-       i += NPU_SPLIT_SIMD_GROUPS * NPU_SIMD_WIDTH) {
-    const npu_u32 row = i / pieces;
-    const npu_u32 d = i % pieces * count;
-    NpuWide wide = npu_wide_zero();
-    if (row < rows) {
-      const NpuAttentionQuery query = npu_attention_query(p, kv_head, first_row + row);
-      wide = npu_load_wide(q, batch * npu_u64(p.q_sb) + query.head * npu_u64(p.q_sh) +
-                                  query.m * npu_u64(p.q_sm) + d);
-    }
-    NPU_UNROLL
-    for (npu_u32 e = 0; e < count; e += 4) {
-      NpuQuad quad;
-      NPU_UNROLL
-      for (npu_u32 c = 0; c < 4; ++c) quad.v[c] = npu_element(wide, e + c, T());
-      npu_store_quad(room, row * p.q_d + d + e, quad);
-    }
-  }
+  npu_split_queries(room, q, p, batch, kv_head, first_row, rows, NPU_SPLIT_ROWS,
+                    NPU_SPLIT_SIMD_GROUPS * NPU_SIMD_WIDTH, self.index);
   npu_barrier();
 
   // Products of the rows with the lane's keys, as far as its pieces go.
-  NpuSplitDots dots;
+  NpuSplitDots<NPU_SPLIT_ROWS> dots;
   NPU_UNROLL
-  for (npu_u32 i = 0; i < NPU_SPLIT_DOTS; ++i) dots.v[i] = 0.0f;
+  for (npu_u32 i = 0; i < NPU_SPLIT_ROWS * NPU_SPLIT_EACH; ++i) dots.v[i] = 0.0f;
   for (npu_u32 turn = piece; turn < pieces; turn += NPU_SPLIT_LANES) {
     if (turn != piece) {
       keys = npu_split_load<T>(k, k_base + turn * count, npu_u64(p.k_sn), own_key, seen, true);
     }
-    NPU_UNROLL
-    for (npu_u32 e = 0; e < count; e += 4) {
-      npu_f32 key[NPU_SPLIT_EACH][4];
-      NPU_UNROLL
-      for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
-        NPU_UNROLL
-        for (npu_u32 c = 0; c < 4; ++c) key[i][c] = npu_element(keys.key[i], e + c, T());
-      }
-      NPU_UNROLL
-      for (npu_u32 first = 0; first < NPU_SPLIT_ROWS; first += NPU_SPLIT_ROWS / 2) {
-        if (first >= rows) continue;
-        NPU_UNROLL
-        for (npu_u32 r = first; r < first + NPU_SPLIT_ROWS / 2; ++r) {
-          const NpuQuad quad = npu_load_quad(room, r * p.q_d + turn * count + e);
-          NPU_UNROLL
-          for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
-            NPU_UNROLL
-            for (npu_u32 c = 0; c < 4; ++c) {
-              dots.v[r * NPU_SPLIT_EACH + i] += quad.v[c] * key[i][c];
-            }
-          }
-        }
-      }
-    }
+    npu_split_multiply<T, NPU_SPLIT_ROWS>(dots, keys, room, turn * count, p.q_d, rows);
   }
   // Over the 16 lanes that share a key; lane number `piece` ends with two of its products.
   npu_split_fold<16>(dots, piece, 8);
@@ -184,23 +101,11 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   // A SIMD group for the softmax of each row.
   const npu_u64 parts = (npu_u64(p.k_n) + NPU_SPLIT_KEYS - 1) / NPU_SPLIT_KEYS;
   const npu_u64 first_place = self.group_z * npu_u64(all_rows) + first_row;
-  {
-    const npu_u32 at = self.simd * NPU_SPLIT_KEYS + self.lane;
-    const npu_f32 a = scores[at];
-    const npu_f32 b = scores[at + NPU_SIMD_WIDTH];
-    const npu_f32 largest = npu_simd_reduce(NPU_REDUCE_MAX, npu_max(a, b));
-    // While all scores are -inf any finite shift makes their exponentials 0.
-    const npu_f32 shift = largest == -NPU_INFINITY ? 0.0f : largest;
-    const npu_f32 e_a = npu_exp(a - shift);
-    const npu_f32 e_b = npu_exp(b - shift);
-    const npu_f32 total = npu_simd_reduce(NPU_REDUCE_SUM, e_a + e_b);
-    scores[at] = e_a;
-    scores[at + NPU_SIMD_WIDTH] = e_b;
-    if (self.lane == 0 && self.simd < rows) {
-      const npu_u64 to = 2 * ((first_place + self.simd) * parts + self.group_x);
-      stats[to] = largest;
-      stats[to + 1] = total;
-    }
+  const NpuSplitStats found = npu_split_softmax(scores, self.simd * NPU_SPLIT_KEYS, self.lane);
+  if (self.lane == 0 && self.simd < rows) {
+    const npu_u64 to = 2 * ((first_place + self.simd) * parts + self.group_x);
+    stats[to] = found.largest;
+    stats[to + 1] = found.total;
   }
   npu_barrier();
 
@@ -209,56 +114,16 @@ NPU_FUNC void npu_attention_split_part(DEVICE_PTR(const T) q, DEVICE_PTR(const T
   // Rows of each half of a SIMD group that fit into the room for all SIMD groups.
   const npu_u32 fit = 8 / count;
   for (npu_u32 first_column = 0; first_column < p.v_d; first_column += columns) {
-    npu_f32 sum[NPU_SPLIT_ROWS][NPU_WIDE_BYTES / sizeof(T)];
-    NPU_UNROLL
-    for (npu_u32 first = 0; first < NPU_SPLIT_ROWS; first += NPU_SPLIT_ROWS / 2) {
-      NPU_UNROLL
-      for (npu_u32 r = first; r < first + NPU_SPLIT_ROWS / 2; ++r) {
-        NPU_UNROLL
-        for (npu_u32 e = 0; e < count; ++e) sum[r][e] = 0.0f;
-      }
-      if (first >= rows) continue;
-      NpuQuad weight[NPU_SPLIT_ROWS / 2];
-      NPU_UNROLL
-      for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
-        weight[r] = npu_load_quad(scores, (first + r) * NPU_SPLIT_KEYS + place);
-      }
-      NPU_UNROLL
-      for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
-        NPU_UNROLL
-        for (npu_u32 e = 0; e < count; ++e) {
-          const npu_f32 value = npu_element(values.key[i], e, T());
-          NPU_UNROLL
-          for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
-            sum[first + r][e] += weight[r].v[i] * value;
-          }
-        }
-      }
-    }
+    NPU_SPLIT_SUMS(T, NPU_SPLIT_ROWS) sum;
+    npu_split_weigh<T, NPU_SPLIT_ROWS>(sum, values, scores, place, rows, part != 0);
     const npu_u32 next = first_column + columns + piece * count;
     values = npu_split_load<T>(v, v_base + next, npu_u64(p.v_sn), own_key, seen, next < p.v_d);
-    // The first half of a SIMD group keeps the first four rows of both, the second half the others.
-    NPU_UNROLL
-    for (npu_u32 r = 0; r < NPU_SPLIT_ROWS / 2; ++r) {
-      NPU_UNROLL
-      for (npu_u32 e = 0; e < count; ++e) {
-        const npu_f32 low = sum[r][e];
-        const npu_f32 high = sum[r + NPU_SPLIT_ROWS / 2][e];
-        sum[r][e] = (part != 0 ? high : low) +
-                    npu_simd_shuffle_xor(part != 0 ? low : high, NPU_SPLIT_LANES);
-      }
-    }
     NPU_UNROLL
     for (npu_u32 pass = 0; pass < NPU_SPLIT_ROWS / 2; pass += fit) {
       NPU_UNROLL
       for (npu_u32 r = 0; r < fit; ++r) {
         const npu_u32 to = ((self.simd * 2 + part) * fit + r) * columns + piece * count;
-        NPU_UNROLL
-        for (npu_u32 e = 0; e < count; e += 4) {
-          const NpuQuad quad = {
-              {sum[pass + r][e], sum[pass + r][e + 1], sum[pass + r][e + 2], sum[pass + r][e + 3]}};
-          npu_store_quad(room, to + e, quad);
-        }
+        npu_split_store<T, NPU_SPLIT_ROWS>(room, to, sum, pass + r);
       }
       npu_barrier();
       // As many sums as there are threads.
@@ -300,31 +165,31 @@ NPU_FUNC void npu_attention_split_join(DEVICE_PTR(const T), DEVICE_PTR(const T),
       npu_attention_join(sums, stats, p, base, parts, parts.first / turn * turn + slot,
                          NPU_JOIN_PARTS, self.group_y * NPU_JOIN_COLUMNS + place);
 
-  // All of them to the largest score of all.
+  // All of them to the largest score of all. Parts of even and of odd number are summed apart.
   const npu_f32 most =
       npu_group_reduce(NPU_REDUCE_MAX, joined.largest, partial, NPU_SPLIT_SIMD_GROUPS, self);
   const npu_f32 factor = npu_exp(joined.largest - (most == -NPU_INFINITY ? 0.0f : most));
+  const npu_u32 to = (self.simd * 2 + self.lane / 8) * NPU_JOIN_PITCH;
   npu_f32 total = joined.total * factor;
-  total += npu_simd_shuffle_xor(total, 8);
   total += npu_simd_shuffle_xor(total, 16);
   NPU_UNROLL
   for (npu_u32 e = 0; e < 4; ++e) {
     npu_f32 sum = joined.sum[e] * factor;
-    sum += npu_simd_shuffle_xor(sum, 8);
     sum += npu_simd_shuffle_xor(sum, 16);
-    if (self.lane < 8) partial[self.simd * NPU_JOIN_PITCH + place + e] = sum;
+    if (self.lane < 16) partial[to + place + e] = sum;
   }
-  if (self.lane == 0) partial[self.simd * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS] = total;
+  if (self.lane < 16 && place == 0) partial[to + NPU_JOIN_COLUMNS] = total;
   npu_barrier();
   const npu_u32 own = self.group_y * NPU_JOIN_COLUMNS + self.index;
   if (self.index >= NPU_JOIN_COLUMNS || own >= p.y_d) return;
-  npu_f32 all = 0.0f;
-  npu_f32 weights = 0.0f;
-  for (npu_u32 s = 0; s < NPU_SPLIT_SIMD_GROUPS; ++s) {
-    all += partial[s * NPU_JOIN_PITCH + self.index];
-    weights += partial[s * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS];
+  npu_f32 all[2] = {0.0f, 0.0f};
+  npu_f32 weights[2] = {0.0f, 0.0f};
+  for (npu_u32 s = 0; s < 2 * NPU_SPLIT_SIMD_GROUPS; ++s) {
+    all[s % 2] += partial[s * NPU_JOIN_PITCH + self.index];
+    weights[s % 2] += partial[s * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS];
   }
   const bool empty = most == -NPU_INFINITY && p.empty_is_nan == 0;
+  const npu_f32 value = (all[0] + all[1]) / (weights[0] + weights[1]);
   y[batch * npu_u64(p.y_sb) + query.head * npu_u64(p.y_sh) + query.m * npu_u64(p.y_sm) +
-    own * npu_u64(p.y_sd)] = npu_narrow<T>(empty ? 0.0f : all / weights);
+    own * npu_u64(p.y_sd)] = npu_narrow<T>(empty ? 0.0f : value);
 }

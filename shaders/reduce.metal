@@ -1,4 +1,5 @@
 // Reductions over the last axes: one threadgroup per result.
+#include "arg_reduce.h"
 #include "common.h"
 #include "group_reduce.h"
 #include "typed.h"
@@ -162,42 +163,6 @@ NPU_FUNC void npu_variance(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
   }
 }
 
-// The best of what the threads of a threadgroup found: the largest key, of equal ones that at the
-// first place; a place below 0 is none. It ends in keys[0] and places[0].
-NPU_FUNC void npu_best_of_group(npu_i64 best, npu_i64 place, THREADGROUP_PTR(npu_i64) keys,
-                                THREADGROUP_PTR(npu_i64) places, npu_u32 threads, NpuThread self) {
-  keys[self.index] = best;
-  places[self.index] = place;
-  npu_barrier();
-  for (npu_u32 reach = threads / 2; reach != 0; reach /= 2) {
-    if (self.index < reach && places[self.index + reach] >= 0) {
-      const npu_i64 other = keys[self.index + reach];
-      const npu_i64 there = places[self.index + reach];
-      const npu_i64 mine = keys[self.index];
-      const npu_i64 here = places[self.index];
-      if (here < 0 || other > mine || (other == mine && there < here)) {
-        keys[self.index] = other;
-        places[self.index] = there;
-      }
-    }
-    npu_barrier();
-  }
-}
-
-// The extreme and its index, once it is found.
-NPU_FUNC void npu_store_extreme(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
-                                DEVICE_PTR(npu_i64) index, CONSTANT_REF(ArgReduceParams) p,
-                                npu_u32 a, npu_u32 b, npu_u32 c, npu_i64 place) {
-  if (p.y_a != 0) {
-    const npu_u64 row = a * npu_u64(p.x_sa) + b * npu_u64(p.x_sb) + c * npu_u64(p.x_sc);
-    npu_copy_element(x, p.x_dtype, row + npu_u64(place) * npu_u64(p.x_sk), y, p.y_dtype,
-                     a * npu_u64(p.y_sa) + b * npu_u64(p.y_sb) + c * npu_u64(p.y_sc));
-  }
-  if (p.index_a != 0) {
-    index[a * npu_u64(p.index_sa) + b * npu_u64(p.index_sb) + c * npu_u64(p.index_sc)] = place;
-  }
-}
-
 NPU_FUNC void npu_arg_reduce(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
                              DEVICE_PTR(npu_i64) index, CONSTANT_REF(ArgReduceParams) p,
                              THREADGROUP_PTR(npu_i64) keys, THREADGROUP_PTR(npu_i64) places,
@@ -218,63 +183,4 @@ NPU_FUNC void npu_arg_reduce(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
   npu_best_of_group(best, place, keys, places, threads, self);
   if (self.index != 0) return;
   npu_store_extreme(x, y, index, p, self.group_z, self.group_y, self.group_x, places[0]);
-}
-
-// Schedule long, for few and long rows: part finds the best of NPU_ARG_PART elements of a row, join
-// that of all parts. Rows are numbered by b, then c.
-
-NPU_FUNC void npu_arg_reduce_long_part(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8),
-                                       DEVICE_PTR(npu_i64), DEVICE_PTR(npu_i64) found_keys,
-                                       DEVICE_PTR(npu_i64) found_places,
-                                       CONSTANT_REF(ArgReduceParams) p,
-                                       THREADGROUP_PTR(npu_i64) keys,
-                                       THREADGROUP_PTR(npu_i64) places, NpuThread self) {
-  const npu_u32 threads = NPU_ARG_REDUCE_LONG_PART_THREADGROUP_X;
-  const npu_u64 row = self.group_z * npu_u64(p.x_sa) + self.group_y / p.x_c * npu_u64(p.x_sb) +
-                      self.group_y % p.x_c * npu_u64(p.x_sc);
-  const npu_u64 first = self.group_x * npu_u64(NPU_ARG_PART);
-  npu_i64 best = 0;
-  npu_i64 place = -1;
-  NPU_UNROLL
-  for (npu_u32 i = 0; i < NPU_ARG_PART / threads; ++i) {
-    const npu_u64 k = first + i * threads + self.index;
-    if (k >= p.x_k) continue;
-    const npu_i64 key =
-        npu_extreme_key(x, p.x_dtype, row + k * npu_u64(p.x_sk), p.op == NPU_ARG_MIN);
-    if (place < 0 || key > best) {
-      best = key;
-      place = npu_i64(k);
-    }
-  }
-  npu_best_of_group(best, place, keys, places, threads, self);
-  if (self.index != 0) return;
-  const npu_u64 parts = (npu_u64(p.x_k) + NPU_ARG_PART - 1) / NPU_ARG_PART;
-  const npu_u64 to =
-      (self.group_z * (npu_u64(p.x_b) * p.x_c) + self.group_y) * parts + self.group_x;
-  found_keys[to] = keys[0];
-  found_places[to] = places[0];
-}
-
-NPU_FUNC void npu_arg_reduce_long_join(DEVICE_PTR(const npu_u8) x, DEVICE_PTR(npu_u8) y,
-                                       DEVICE_PTR(npu_i64) index, DEVICE_PTR(npu_i64) found_keys,
-                                       DEVICE_PTR(npu_i64) found_places,
-                                       CONSTANT_REF(ArgReduceParams) p,
-                                       THREADGROUP_PTR(npu_i64) keys,
-                                       THREADGROUP_PTR(npu_i64) places, NpuThread self) {
-  const npu_u32 threads = NPU_ARG_REDUCE_LONG_JOIN_THREADGROUP_X;
-  const npu_u64 parts = (npu_u64(p.x_k) + NPU_ARG_PART - 1) / NPU_ARG_PART;
-  const npu_u64 base = (self.group_z * (npu_u64(p.x_b) * p.x_c) + self.group_y) * parts;
-  npu_i64 best = 0;
-  npu_i64 place = -1;
-  for (npu_u64 i = self.index; i < parts; i += threads) {
-    const npu_i64 key = found_keys[base + i];
-    if (place < 0 || key > best) {
-      best = key;
-      place = found_places[base + i];
-    }
-  }
-  npu_best_of_group(best, place, keys, places, threads, self);
-  if (self.index != 0) return;
-  npu_store_extreme(x, y, index, p, self.group_z, self.group_y / p.x_c, self.group_y % p.x_c,
-                    places[0]);
 }

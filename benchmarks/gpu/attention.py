@@ -1,13 +1,14 @@
 """Kernel attention on an NVIDIA GPU beside PyTorch's scaled_dot_product_attention.
 
-    python benchmarks/gpu/attention.py [--plain] [--json] [--only TEXT]
+    python benchmarks/gpu/attention.py [--plain] [--each] [--json] [--only TEXT]
 
-Decode: one query of each of 12 heads at the end of a cache of 2 heads of keys; prefill: causal
-prompts of 12 heads. Head width 128, bfloat16. Each time is that of a CUDA graph of many calls, each
-over keys and values of its own, more than the GPU's cache holds, divided by their number. PyTorch
-is given exactly the keys that are seen; the kernel finds them by the position. ``--plain`` adds the
-kernel without schedules. ``floor`` is the time to read keys and values at the measured bandwidth,
-or for prompts that of the multiplications at the GPU's float32 rate (67 TFLOP/s on an H100).
+Decode: one query of each of 12 heads in a cache of 2 heads of keys; prefill: causal prompts of 12
+heads. Head width 128, bfloat16. Each time is that of a CUDA graph of many calls, each over keys and
+values of its own, more than the GPU's cache holds, divided by their number. PyTorch is given
+exactly the keys that are seen; the kernel finds them by the position. ``--plain`` adds the kernel
+without schedules, ``--each`` each schedule that is right for the case. ``floor`` is the time to
+read keys and values at the measured bandwidth, or for prompts that of the multiplications at the
+GPU's float32 rate (67 TFLOP/s on an H100).
 
 Needs PyTorch with CUDA on top of what dispatches.py needs.
 """
@@ -34,7 +35,7 @@ from npu_compiler.compiled_program import KernelCall, OperandView  # noqa: E402
 from npu_compiler.dtypes import DTYPES  # noqa: E402
 from npu_compiler.kernels import KERNELS  # noqa: E402
 from tests.gpu.driver import Memory, cuda  # noqa: E402
-from tests.gpu.launches import make_launches  # noqa: E402
+from tests.gpu.launches import Pick, chosen, fitting, make_launches, own_launch  # noqa: E402
 
 HEADS, KV_HEADS, WIDTH = 12, 2, 128
 FLOAT32_RATE = 67e12
@@ -71,8 +72,10 @@ class Case:
 
 
 CASES = (
-    *(Case(f"decode at {n}", 1, n - 1, rows) for n, rows in ((128, 4097), (4096, 4097))),
+    *(Case(f"decode at {n} of 1024", 1, n - 1, 1025) for n in (32, 128, 512, 1024)),
+    *(Case(f"decode at {n} of 4096", 1, n - 1, 4097) for n in (128, 512, 1024, 2048, 4096)),
     Case("decode at 32768", 1, 32767, 32769),
+    *(Case(f"{n} tokens at 128", n, 127, 129) for n in (4, 8, 16)),
     *(Case(f"prefill of {n}", n, n - 1, 4097) for n in (128, 1024)),
 )
 
@@ -105,7 +108,7 @@ def kernel_call(case: Case) -> KernelCall:
     return KernelCall("attention", "attention", operands, fields, grid, kernel.launch.threadgroup)
 
 
-def kernel_time(case: Case, schedules: bool) -> float:
+def kernel_time(case: Case, pick: Pick = chosen) -> float:
     """Microseconds of the kernel."""
     call = kernel_call(case)
     block = torch.randn(1 << 20, generator=torch.Generator().manual_seed(0)).bfloat16()
@@ -126,7 +129,7 @@ def kernel_time(case: Case, schedules: bool) -> float:
                 memory.tile(block.view(torch.int16).numpy())
             kept.append(memory)
             addresses.append(memory.address)
-        starts += [launch.start for launch in make_launches(call, addresses, schedules)]
+        starts += [launch.start for launch in make_launches(call, addresses, pick)]
     _, total = time_each(starts, 20)
     return total / case.calls
 
@@ -167,6 +170,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n\n")[0])
     parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--each", action="store_true")
     parser.add_argument("--only", default="", help="cases whose name holds this")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
@@ -175,13 +179,15 @@ def main() -> None:
     for case in CASES:
         if options.only not in case.name:
             continue
-        row = {**asdict(case), "floor": case.floor(bandwidth), "us": kernel_time(case, True)}
+        row = {**asdict(case), "floor": case.floor(bandwidth), "us": kernel_time(case)}
         if options.plain:
-            row["plain"] = kernel_time(case, False)
+            row["plain"] = kernel_time(case, own_launch)
+        for schedule in fitting(kernel_call(case)) if options.each else ():
+            row[schedule.name] = kernel_time(case, lambda _, schedule=schedule: schedule)
         row["torch"] = torch_time(case)
         rows.append(row)
         if not options.json:
-            times = (f"{k} {row[k]:.1f} us" for k in ("floor", "us", "plain", "torch") if k in row)
+            times = (f"{k} {v:.1f} us" for k, v in row.items() if isinstance(v, float))
             print(f"{case.name}: {', '.join(times)}", flush=True)
     if options.json:
         print(json.dumps({"gpu": cuda().name, "read_bandwidth": bandwidth, "rows": rows}))

@@ -35,7 +35,7 @@ from npu_compiler.compiled_program import CompiledProgram, KernelCall, TensorSpe
 from npu_compiler.dtypes import FLOATING  # noqa: E402
 from tests.gpu.driver import cuda  # noqa: E402
 from tests.gpu.execution import GpuProgram  # noqa: E402
-from tests.gpu.launches import Launch  # noqa: E402
+from tests.gpu.launches import Launch, Pick, chosen, own_launch  # noqa: E402
 
 _BLOCK = 1 << 20
 
@@ -48,12 +48,12 @@ def _random(spec: TensorSpec, generator: np.random.Generator) -> np.ndarray:
 
 
 def filled(
-    program: CompiledProgram, entry: str | None, values: dict[str, int], schedules: bool
+    program: CompiledProgram, entry: str | None, values: dict[str, int], pick: Pick
 ) -> GpuProgram:
     """The program in GPU memory with random weights and inputs. Raises KeyError for a name in
     ``values`` that begins no input's.
     """
-    gpu = GpuProgram(program, None, entry, schedules=schedules)
+    gpu = GpuProgram(program, None, entry, pick=pick)
     generator = np.random.default_rng(0)
     blocks: dict[str, np.ndarray] = {}
     for spec in program.weight_specs:
@@ -141,7 +141,7 @@ def main() -> None:
     options = parser.parse_args()
     program = CompiledProgram.load(options.program)
     values = {n: int(v) for n, v in (text.split("=") for text in options.input)}
-    gpu = filled(program, options.entry, values, not options.plain)
+    gpu = filled(program, options.entry, values, own_launch if options.plain else chosen)
     starts = [partial(_start, launches) for launches in gpu.launches]
     times, total = time_each(starts, options.rounds)
     bandwidth = read_bandwidth()

@@ -32,7 +32,7 @@ from npu_compiler.arrays import cast, numpy_dtype  # noqa: E402
 from npu_compiler.compiled_program import KernelCall, OperandView  # noqa: E402
 from npu_compiler.kernels import KERNELS  # noqa: E402
 from tests.gpu.driver import Memory, cuda  # noqa: E402
-from tests.gpu.launches import make_launches  # noqa: E402
+from tests.gpu.launches import Pick, chosen, make_launches, own_launch  # noqa: E402
 
 # Multiplications and additions per second of an H100's cores in float32.
 FLOAT32_RATE = 67e12
@@ -182,14 +182,14 @@ def copies(call: KernelCall, count: int) -> list[list[Memory | None]]:
 
 
 def time_of(
-    call: KernelCall, operands: Sequence[Sequence[Memory | None]], schedules: bool, rounds: int
+    call: KernelCall, operands: Sequence[Sequence[Memory | None]], pick: Pick, rounds: int
 ) -> tuple[float, str, np.ndarray]:
     """Microseconds of one dispatch, its first entry point, and the first one's result."""
     starts = []
     entry = ""
     for memories in operands:
         addresses = [None if m is None else m.address for m in memories]
-        launches = make_launches(call, addresses, schedules)
+        launches = make_launches(call, addresses, pick)
         entry = launches[0].entry
         starts += [launch.start for launch in launches]
     _, total = time_each(starts, rounds)
@@ -219,13 +219,14 @@ def main() -> None:
         size = call.bytes
         operands = copies(call, min(MOST_CALLS, max(3, DISTINCT_BYTES // size)))
         floor = max(size / bandwidth, call.flops / FLOAT32_RATE) * 1e6
-        us, entry, values = time_of(call, operands, True, options.rounds)
+        us, entry, values = time_of(call, operands, chosen, options.rounds)
         row = {
             **{"case": case.name, "entry": entry, "floor": floor, "us": us},
             **{"tb_s": size / us * 1e-6, "tflops": call.flops / us * 1e-6},
         }
         if not options.no_plain:
-            row["plain"], _, expected = time_of(call, operands, False, max(3, options.rounds // 4))
+            rounds = max(3, options.rounds // 4)
+            row["plain"], _, expected = time_of(call, operands, own_launch, rounds)
             row["error"] = float(np.abs(values - expected).max() / np.abs(expected).max())
         rows.append(row)
         if not options.json:

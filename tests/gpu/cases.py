@@ -22,7 +22,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 
 from npu_compiler.compiled_program import CompiledProgram
+from npu_compiler.kernels import KERNELS
 from tests.gpu.execution import GpuProgram, device_weights
+from tests.gpu.launches import Pick, chosen, fitting, fitting_number, own_launch
 from tests.npu_compiler.comparison import TOLERANCE, check_padding, compare
 
 if TYPE_CHECKING:
@@ -44,13 +46,13 @@ class GpuCase:
     weights: list[np.ndarray]
     expected: list[np.ndarray]
 
-    def run(self, separate: bool = False, schedules: bool = True) -> list[str]:
+    def run(self, pick: Pick = chosen, separate: bool = False) -> list[str]:
         """Run on the GPU and compare; the names of the entry points that ran.
 
         Raises AssertionError for other results, CudaError.
         """
         program = CompiledProgram.from_bytes(self.program)
-        gpu = GpuProgram(program, self.weights, separate=separate, schedules=schedules)
+        gpu = GpuProgram(program, self.weights, separate=separate, pick=pick)
         results = gpu.run(self.inputs)
         assert len(results) == len(self.expected)
         for slot, (result, expected) in enumerate(zip(results, self.expected, strict=True)):
@@ -61,6 +63,18 @@ class GpuCase:
                 raise AssertionError(f"output {slot}: {error}") from None
             check_padding(program.output_specs[slot], raw)
         return [launch.entry for launches in gpu.launches for launch in launches]
+
+    def picks(self) -> Iterator[tuple[str, Pick]]:
+        """Every way to run it, with a name: as a GPU device does, by the records' own launches, and
+        so that each dispatch runs once by each schedule that is right for it.
+        """
+        yield "as chosen", chosen
+        calls = CompiledProgram.from_bytes(self.program).kernel_calls
+        most = max((len(fitting(call)) for call in calls), default=0)
+        if most:
+            yield "own launches", own_launch
+        for number in range(most):
+            yield f"schedule {number} that fits", fitting_number(number)
 
 
 def make_case(name: str, module: nn.Module, *inputs: torch.Tensor, **options: Any) -> GpuCase:
@@ -125,6 +139,71 @@ def attention() -> Iterator[GpuCase]:
                 )
 
 
+def products() -> Iterator[GpuCase]:
+    """Linear layers of few and many rows, matrix products and convolutions in each dtype, whose
+    sizes fill no tile.
+    """
+    from torch import nn
+
+    from tests.npu_compiler.harness import Function, images, trained_like
+
+    for dtype in _DTYPES:
+        for rows in (1, 6, 70):
+            yield make_case(
+                f"gated layer, {rows} rows, {dtype}",
+                *(trained_like(_gated(264, 136)), images(rows, 264)),
+                compute_dtype=dtype,
+                weights_in_place=True,
+            )
+        yield make_case(
+            f"int8 layer, {dtype}",
+            *(trained_like(nn.Linear(272, 72)), images(20, 272)),
+            compute_dtype=dtype,
+            weight_dtype="int8",
+        )
+        for name, w in (("rows", (2, 72, 40)), ("columns", (2, 40, 72))):
+            across = name == "columns"
+
+            def product(x: Any, w: Any, across: bool = across) -> Any:
+                return (x @ w if across else x @ w.transpose(1, 2)).relu()
+
+            yield make_case(
+                f"product with {name}, {dtype}",
+                *(Function(product), images(2, 70, 40), images(*w, seed=1)),
+                compute_dtype=dtype,
+            )
+        for groups, stride in ((1, 1), (2, 2)):
+            yield make_case(
+                f"convolution, {groups} groups, {dtype}",
+                trained_like(nn.Conv2d(128, 144, 3, stride, 1, groups=groups)),
+                images(2, 128, 11, 9),
+                compute_dtype=dtype,
+            )
+
+
+def _gated(width: int, inner: int) -> nn.Module:
+    """RMS norm, then a gated linear layer, a linear layer and what came in."""
+    import torch
+    from torch import nn
+    from torch.nn.functional import silu
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(width))
+            self.gate = nn.Linear(width, inner, bias=False)
+            self.up = nn.Linear(width, inner, bias=False)
+            self.down = nn.Linear(inner, width, bias=False)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            wide = x.float()
+            rms = (wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + 1e-6)).to(x.dtype)
+            normed = self.scale * rms
+            return x + self.down(silu(self.gate(normed)) * self.up(normed))
+
+    return Gated()
+
+
 def models() -> Iterator[GpuCase]:
     """ResNet-18, and steps of small language models with their caches written in place."""
     import torch
@@ -157,6 +236,7 @@ def models() -> Iterator[GpuCase]:
 SELECTIONS = {
     "kernels": kernels,
     "attention": attention,
+    "products": products,
     "models": models,
     "operators": operators,
 }
@@ -180,22 +260,36 @@ def read(file: IO[bytes]) -> Iterator[GpuCase]:
             return
 
 
-def run_all(cases: Iterable[GpuCase], separate: bool = False, schedules: bool = True) -> bool:
-    """Run cases and print what failed and which entry points ran; False where one failed."""
+def run_all(cases: Iterable[GpuCase], separate: bool = False, every_way: bool = True) -> bool:
+    """Run cases (in every way, or just as a GPU device does) and print what failed and which entry
+    points ran; False where one failed.
+    """
     ran: Counter[str] = Counter()
     failed = count = 0
     for case in cases:
-        count += 1
-        try:
-            ran.update(case.run(separate, schedules))
-        except Exception as error:
-            failed += 1
-            print(f"FAILED {case.name}: {type(error).__name__}: {error}", flush=True)
-            if not isinstance(error, AssertionError):
-                traceback.print_exc()
-    print(f"{count - failed} of {count} cases are right; launches by entry point:")
+        for name, pick in case.picks() if every_way else [("as chosen", chosen)]:
+            count += 1
+            try:
+                ran.update(case.run(pick, separate))
+            except Exception as error:
+                failed += 1
+                print(f"FAILED {case.name}, {name}: {type(error).__name__}: {error}", flush=True)
+                if not isinstance(error, AssertionError):
+                    traceback.print_exc()
+    print(f"{count - failed} of {count} runs are right; launches by entry point:")
     print(", ".join(f"{name} {number}" for name, number in sorted(ran.items())), flush=True)
     return failed == 0
+
+
+def schedules_not_in(output: str) -> list[str]:
+    """Entry points of schedules of which ``run_all`` printed no launch in any dtype."""
+    ran = set(output.replace(",", " ").split())
+    return [
+        entry.name
+        for kernel in KERNELS.values()
+        for entry in kernel.entry_points
+        if entry.schedule and not ran & set(entry.variants(kernel.type_values))
+    ]
 
 
 def main() -> None:
@@ -206,7 +300,7 @@ def main() -> None:
     parser.add_argument("--select", default=",".join(SELECTIONS), help="with --write")
     parser.add_argument("--step", type=int, default=1, help="every so many of the operators")
     parser.add_argument("--every", type=int, default=1, help="with --run: every so many cases")
-    parser.add_argument("--plain", action="store_true", help="no schedules")
+    parser.add_argument("--as-chosen", action="store_true", help="not in every way")
     parser.add_argument("--separate", action="store_true", help="memory for every intermediate")
     options = parser.parse_args()
     if options.write is not None:
@@ -216,8 +310,8 @@ def main() -> None:
                 print(f"{name}: {write(file, made)} cases")
     if options.run is not None:
         with gzip.open(options.run, "rb") as file:
-            chosen = (case for i, case in enumerate(read(file)) if i % options.every == 0)
-            if not run_all(chosen, options.separate, not options.plain):
+            selected = (case for i, case in enumerate(read(file)) if i % options.every == 0)
+            if not run_all(selected, options.separate, not options.as_chosen):
                 sys.exit(1)
 
 

@@ -10,7 +10,7 @@ from npu_compiler.arrays import cast, numpy_dtype
 from npu_compiler.compiled_program import CompiledProgram, TensorSpec
 from npu_compiler.program.recipes import recipe_sources, run_recipe
 from tests.gpu.driver import Memory, cuda
-from tests.gpu.launches import Launch, make_launches
+from tests.gpu.launches import Launch, Pick, chosen, make_launches
 
 POISON = 0xFF
 
@@ -43,8 +43,7 @@ class GpuProgram:
     """An entry point in GPU memory. ``separate`` gives every intermediate memory of its own, where
     compute-sanitizer sees each access beyond it; otherwise they share the arena as on a device.
 
-    ``weights`` are as ``device_weights`` makes them; None leaves them unset (for timing). Without
-    ``schedules`` every kernel runs by its record's own launch.
+    ``weights`` are as ``device_weights`` makes them; None leaves them unset (for timing).
     """
 
     def __init__(
@@ -53,7 +52,7 @@ class GpuProgram:
         weights: Sequence[np.ndarray] | None,
         entry: str | None = None,
         separate: bool = False,
-        schedules: bool = True,
+        pick: Pick = chosen,
     ) -> None:
         self.program, self.entry = program, program.entry(entry)
         self._memory: dict[int, Memory] = {}
@@ -77,7 +76,7 @@ class GpuProgram:
             make_launches(
                 call,
                 [None if o is None else self._address(o.buffer) + o.offset for o in call.operands],
-                schedules,
+                pick,
             )
             for call in self.calls
         ]

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from npu_compiler.compiled_program import KernelCall
+from npu_compiler.compiled_program import KernelCall, OperandView
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.expr import evaluate
 from npu_compiler.kernels.schedule import Launch as RecordLaunch
+from npu_compiler.kernels.schedule import Schedule
 from tests.gpu.driver import Memory, cuda
 from tests.shaders.nvrtc import compile_cuda
 from tests.shaders.texts import generator, shader_text
@@ -95,21 +96,58 @@ def _groups(launch: RecordLaunch, size: Sequence[int]) -> tuple[int, int, int]:
     return x, y, z
 
 
+# How a dispatch is run: by a schedule, or (None) by its record's own launch.
+Pick = Callable[[KernelCall], Schedule | None]
+
+
+def _views(call: KernelCall) -> dict[str, OperandView | None]:
+    operands = KERNELS[call.kernel_name].operands
+    return {o.name: view for o, view in zip(operands, call.operands, strict=True)}
+
+
+def chosen(call: KernelCall) -> Schedule | None:
+    """As a GPU device runs it."""
+    return KERNELS[call.kernel_name].choose(_views(call), call.params)
+
+
+def own_launch(_call: KernelCall) -> Schedule | None:
+    """As the record says."""
+    return None
+
+
+def fitting(call: KernelCall) -> list[Schedule]:
+    """The schedules that are right for a dispatch, whether they pay or not."""
+    kernel, views = KERNELS[call.kernel_name], _views(call)
+    env = kernel.view_environment(views, call.params)
+    return [s for s in kernel.schedules if s.fits(env, views, worth=False)]
+
+
+def fitting_number(number: int) -> Pick:
+    """Schedule ``number`` of those that are right for a dispatch; where there are fewer, as a GPU
+    device runs it.
+    """
+
+    def pick(call: KernelCall) -> Schedule | None:
+        found = fitting(call)
+        return found[number] if number < len(found) else chosen(call)
+
+    return pick
+
+
 def make_launches(
     call: KernelCall,
     addresses: Sequence[int | None],
-    schedules: bool = True,
+    pick: Pick = chosen,
     scratch: Callable[[int], Memory] | None = None,
 ) -> list[Launch]:
     """The launches of a dispatch whose operands begin at ``addresses`` (None: the operand is
-    absent): by the schedule that a GPU device chooses, or, without ``schedules``, by the record's
-    own launch. ``scratch`` gives memory to the stages of a schedule, by default some of their own.
+    absent). ``scratch`` gives memory to the stages of a schedule, by default some of their own.
 
     Raises CudaError or RuntimeError for a kernel that does not compile or load.
     """
     kernel = KERNELS[call.kernel_name]
-    views = {o.name: v for o, v in zip(kernel.operands, call.operands, strict=True)}
-    schedule = kernel.choose(views, call.params) if schedules else None
+    views = _views(call)
+    schedule = pick(call)
     number = 0 if schedule is None else 1 + kernel.schedules.index(schedule)
     env = kernel.view_environment(views, call.params)
     arrays: list[Memory] = []

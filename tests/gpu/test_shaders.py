@@ -20,11 +20,12 @@ OPERATOR_PARTS = 16
 
 
 @pytest.mark.parametrize(
-    "selection", [cases.kernels, cases.attention, cases.models], ids=lambda s: s.__name__
+    "selection",
+    [cases.kernels, cases.attention, cases.products, cases.models],
+    ids=lambda s: s.__name__,
 )
-@pytest.mark.parametrize("schedules", [True, False], ids=["schedules", "plain"])
-def test_selection(selection: Callable[[], Iterator[cases.GpuCase]], schedules: bool) -> None:
-    assert cases.run_all(selection(), schedules=schedules)
+def test_selection(selection: Callable[[], Iterator[cases.GpuCase]]) -> None:
+    assert cases.run_all(selection())
 
 
 @pytest.mark.parametrize("first", range(OPERATOR_PARTS))
@@ -39,6 +40,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with gzip.open(path, "wb", compresslevel=1) as file:
         cases.write(file, cases.kernels())
         cases.write(file, cases.attention())
+        cases.write(file, cases.products())
         cases.write(file, cases.operators(step=10))
     return path
 
@@ -62,3 +64,4 @@ def test_sanitizer(tool: str, recorded: Path) -> None:
         cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+    assert not cases.schedules_not_in(done.stdout)

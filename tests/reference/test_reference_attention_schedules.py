@@ -25,15 +25,22 @@ FEW: dict[str, Case] = {
     "window": (2, 200, 2, 1, 16, 16, {"positions": [150, 199], "window": 70}),
     "float mask and soft cap": (3, 129, 4, 2, 16, 16, {"mask": "float", "softcap": 2.0}),
     "wide heads": (1, 130, 2, 1, 256, 200, {}),
+    "few keys": (3, 60, 3, 1, 16, 16, {"positions": [40, 41, 42]}),
     "all masked": (2, 130, 2, 2, 16, 16, {"mask": "bool", "empty_is_nan": 1}),
+}
+FEW_LONG: dict[str, Case] = {
+    "long cache": (1, 1160, 6, 2, 16, 16, {"positions": [1100]}),
+    "many rows": (9, 190, 10, 1, 16, 24, {"positions": list(range(120, 129)), "window": 70}),
+    "rows of two blocks, masks": (5, 300, 12, 1, 16, 16, {"mask": "bool", "softcap": 2.0}),
+    "wide heads, long": (2, 1153, 2, 1, 256, 200, {"positions": [-1, 70], "empty_is_nan": 1}),
 }
 MANY: dict[str, Case] = {
     "causal": (70, 70, 2, 1, 32, 24, {"causal": 1}),
-    "prompt in a cache": (40, 120, 2, 2, 16, 72, {"positions": list(range(60, 100)), "window": 33}),
-    "masks": (35, 67, 2, 1, 16, 16, {"mask": "bool", "batch": 2, "softcap": 3.0}),
-    "wide heads of many": (33, 66, 1, 1, 136, 256, {"mask": "float"}),
-    "many see nothing": (34, 66, 1, 1, 16, 16, {"positions": [-1] * 33 + [2]}),
-    "one query, few keys": (1, 60, 3, 1, 16, 16, {"positions": [40]}),
+    "prompt in a cache": (33, 120, 6, 2, 16, 72, {"positions": list(range(60, 93)), "window": 33}),
+    "masks": (49, 67, 2, 1, 16, 16, {"mask": "bool", "batch": 2, "softcap": 3.0}),
+    "wide heads of many": (33, 66, 3, 1, 136, 256, {"mask": "float"}),
+    "many see nothing": (34, 66, 3, 1, 16, 16, {"positions": [-1] * 33 + [2]}),
+    "queries of many heads, few keys": (97, 20, 1, 1, 16, 16, {"positions": [15] * 97}),
 }
 TILES_OVER_PARTS: dict[str, Case] = {
     "prompt in a long cache": (33, 1100, 6, 1, 16, 16, {"positions": list(range(500, 533))}),
@@ -90,38 +97,52 @@ def operands_of(short: str, case: Case) -> tuple[dict[str, Array | None], dict[s
 @pytest.mark.parametrize(
     ("schedule", "name", "short"),
     [
-        *(("split", name, short) for name in FEW for short in ("f32", "bf16")),
+        *(("group", name, short) for name in FEW for short in ("f32", "bf16")),
+        *(("split", name, "f32") for name in FEW_LONG),
         *(("tiles", name, short) for name in MANY for short in ("f32", "f16")),
         *(("tiles_split", name, "f16") for name in TILES_OVER_PARTS),
     ],
 )
 def test_computes_what_the_kernel_does(schedule: str, name: str, short: str, reverse: bool) -> None:
-    case = {**FEW, **MANY, **TILES_OVER_PARTS}[name]
+    case = {**FEW, **FEW_LONG, **MANY, **TILES_OVER_PARTS}[name]
     operands, fields = operands_of(short, case)
     check(ATTENTION, operands, fields, schedule, 64, reverse)
 
 
-@pytest.mark.parametrize("m", [1, 50])
-def test_sums_do_not_depend_on_what_else_is_there(m: int) -> None:
-    """More keys behind, more batch elements, more queries: the same bits."""
-    case: Case = (m, 140, 2, 1, 16, 16, {"positions": list(range(90, 90 + m))})
-    operands, fields = operands_of("f32", case)
+def lengthened(operands: dict[str, Array | None], more: int) -> dict[str, Array | None]:
+    """The same twice in a batch, with ``more`` keys behind, which are NaN."""
     longer: dict[str, Array | None] = {}
     for name, array in operands.items():
         assert array is not None or name == "mask"
-        if array is not None:
-            longer[name] = np.concatenate([array, array])
+        longer[name] = None if array is None else aligned(np.concatenate([array, array]))
     for name in ("k", "v"):
         array = longer[name]
         assert array is not None
-        more = np.full((*array.shape[:2], 70, array.shape[3]), np.nan, array.dtype)
-        longer[name] = aligned(np.concatenate([array, more], 2))
-    longer["q"] = aligned(longer["q"])
-    y = longer["y"] = aligned(longer["y"])
-    schedule = "split" if m == 1 else "tiles"
-    run_kernel(ATTENTION, operands, fields, schedule=schedule)
-    run_kernel(ATTENTION, longer, fields, schedule=schedule)
-    one = operands["y"]
-    assert one is not None
-    assert np.array_equal(y[:1], one)
-    assert np.array_equal(y[1:], one)
+        unseen = np.full((*array.shape[:2], more, array.shape[3]), np.nan, array.dtype)
+        longer[name] = aligned(np.concatenate([array, unseen], 2))
+    return longer
+
+
+@pytest.mark.parametrize(
+    ("m", "n", "position", "more", "schedules"),
+    [
+        (1, 140, 90, 70, ("group", "group")),
+        (3, 1152, 1100, 1, ("group", "split")),
+        (2, 140, 60, 1100, ("group", "split")),
+        (110, 120, 10, 70, ("tiles", "tiles")),
+    ],
+)
+def test_sums_do_not_depend_on_what_else_is_there(
+    m: int, n: int, position: int, more: int, schedules: tuple[str, str]
+) -> None:
+    """More keys behind and more batch elements: the same bits."""
+    positions = list(range(position, position + m))
+    case: Case = (m, n, 2, 1, 16, 24, {"positions": positions})
+    operands, fields = operands_of("f32", case)
+    longer = lengthened(operands, more)
+    run_kernel(ATTENTION, operands, fields, schedule=schedules[0])
+    run_kernel(ATTENTION, longer, fields, schedule=schedules[1])
+    one, two = operands["y"], longer["y"]
+    assert one is not None and two is not None
+    assert np.array_equal(two[:1], one)
+    assert np.array_equal(two[1:], one)

@@ -26,10 +26,17 @@ FEW_QUERIES = 96
 SPLIT_KEYS = 64
 SPLIT_ROWS = 8
 JOIN_COLUMNS = 32
+# Of schedule group: queries of a threadgroup, which takes so many parts of keys at a time, and the
+# most turns of them. A cache of 1024 tokens (with its row for what is not kept) fits.
+GROUP_ROWS = 2
+GROUP_PARTS = 2
+GROUP_TURNS = 9
+GROUP_KEYS = GROUP_TURNS * GROUP_PARTS * SPLIT_KEYS
+# Keys times queries of a head of keys up to which it is chosen.
+GROUP_MOST = 1 << 13
 # Queries and columns of a threadgroup of schedule tiles.
 TILE_ROWS = 32
 TILE_COLUMNS = 128
-
 # Keys of a part of schedule tiles_split.
 TILES_SPLIT_KEYS = 512
 
@@ -49,16 +56,40 @@ def _groups(threads: int, x: str, y: str, z: str) -> Launch:
 _TILE_SHARED = (("room", "f32", 2048), ("scores", "f32", TILE_ROWS * 68))
 _TILES = (f"ceil_div(y.m, {TILE_ROWS})", f"ceil_div(y.d, {TILE_COLUMNS})", "y.b * y.h")
 
+# Queries of all heads that share keys.
+_ROWS = "q.m * (q.h // k.h)"
+
+# One launch costs about as much as one GPU core takes to read a few hundred keys: caches that are
+# not much longer are not worth a second one.
+GROUP = Schedule(
+    "group",
+    "attention_group.metal",
+    (f"k.n <= {GROUP_KEYS}", *WIDE),
+    (f"{_ROWS} <= {FEW_QUERIES}", f"{_ROWS} * k.n <= {GROUP_MOST}"),
+    (
+        Stage(
+            _groups(256 * GROUP_PARTS, f"ceil_div({_ROWS}, {GROUP_ROWS})", "1", "y.b * k.h"),
+            (
+                ("queries", "f32", GROUP_ROWS * 256),
+                ("scores", "f32", GROUP_PARTS * GROUP_ROWS * SPLIT_KEYS),
+                # Of each SIMD group: sums of as many columns as a half has elements of 16 bytes.
+                ("room", "f32", GROUP_PARTS * 8 * GROUP_ROWS * 128),
+                ("stats", "f32", GROUP_TURNS * GROUP_PARTS * GROUP_ROWS * 2),
+            ),
+        ),
+    ),
+)
 SPLIT = Schedule(
     "split",
     "attention_split.metal",
-    (f"q.m * (q.h // k.h) <= {FEW_QUERIES}", f"k.n > {2 * SPLIT_KEYS}", *WIDE),
+    WIDE,
+    (f"{_ROWS} <= {FEW_QUERIES}",),
     (
         Stage(
             _groups(
                 256,
                 f"ceil_div(k.n, {SPLIT_KEYS})",
-                f"ceil_div(q.m * (q.h // k.h), {SPLIT_ROWS})",
+                f"ceil_div({_ROWS}, {SPLIT_ROWS})",
                 "y.b * k.h",
             ),
             (("room", "f32", 2048), ("scores", "f32", SPLIT_ROWS * SPLIT_KEYS)),
@@ -66,7 +97,7 @@ SPLIT = Schedule(
         ),
         Stage(
             _groups(256, "y.b * y.h * y.m", f"ceil_div(v.d, {JOIN_COLUMNS})", "1"),
-            (("partial", "f32", 8 * (JOIN_COLUMNS + 1)),),
+            (("partial", "f32", 8 * 2 * (JOIN_COLUMNS + 1)),),
             "join",
         ),
     ),
@@ -76,11 +107,8 @@ SPLIT = Schedule(
 TILES_SPLIT = Schedule(
     "tiles_split",
     "attention_tiles.metal",
-    (
-        f"k.n > {2 * TILES_SPLIT_KEYS}",
-        f"{_TILES[0]} * {_TILES[1]} * {_TILES[2]} <= 256",
-        *WIDE,
-    ),
+    WIDE,
+    (f"k.n > {2 * TILES_SPLIT_KEYS}", f"{_TILES[0]} * {_TILES[1]} * {_TILES[2]} <= 256"),
     (
         Stage(
             _groups(128, f"{_TILES[0]} * ceil_div(k.n, {TILES_SPLIT_KEYS})", *_TILES[1:]),
@@ -92,7 +120,7 @@ TILES_SPLIT = Schedule(
     _scratch(TILES_SPLIT_KEYS),
 )
 TILES = Schedule(
-    "tiles", "attention_tiles.metal", WIDE, (Stage(_groups(128, *_TILES), _TILE_SHARED),)
+    "tiles", "attention_tiles.metal", WIDE, (), (Stage(_groups(128, *_TILES), _TILE_SHARED),)
 )
 
 ATTENTION = Kernel(
@@ -109,10 +137,11 @@ ATTENTION = Kernel(
     where these are given. With positions or ``causal`` it sees no key behind its own position, with
     ``window`` w > 0 none at or before its position minus w. Keys and values that no query of a
     batch element can see are not read; the order of a query's sums depends on its position alone,
-    not on how many keys, queries or batch elements there are (on a GPU also on which of the
-    schedules runs, which the sizes decide). A query that sees no key (all its
-    scores are -inf) gives zeros, as PyTorch's scaled_dot_product_attention does, or NaN
-    (``empty_is_nan``), as a softmax does.""",
+    not on how many keys, queries or batch elements there are. On a GPU this holds for up to 96
+    queries of the heads that share keys, whose schedules add in the same order however many keys
+    there are, and for more queries among those that run by the same schedule. A query that sees no
+    key (all its scores are -inf) gives zeros, as PyTorch's scaled_dot_product_attention does, or
+    NaN (``empty_is_nan``), as a softmax does.""",
     operands=(
         Operand("q", ("b", "h", "m", "d")),
         Operand("k", ("b", "h", "n", "d")),
@@ -166,11 +195,14 @@ ATTENTION = Kernel(
         ("rows", "f32", 3 * ATTENTION_ROWS),
     ),
     flops="2 * y.b * y.h * y.m * k.n * (q.d + v.d)",
-    schedules=(SPLIT, TILES_SPLIT, TILES),
+    schedules=(GROUP, SPLIT, TILES_SPLIT, TILES),
     constants={
         "SPLIT_KEYS": SPLIT_KEYS,
         "SPLIT_ROWS": SPLIT_ROWS,
         "JOIN_COLUMNS": JOIN_COLUMNS,
+        "GROUP_ROWS": GROUP_ROWS,
+        "GROUP_PARTS": GROUP_PARTS,
+        "GROUP_TURNS": GROUP_TURNS,
         "TILES_ROWS": TILE_ROWS,
         "TILES_COLUMNS": TILE_COLUMNS,
         "TILES_SPLIT_KEYS": TILES_SPLIT_KEYS,

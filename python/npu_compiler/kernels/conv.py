@@ -99,13 +99,7 @@ CONV2D = Kernel(
     shared=(("x_tile", "f32", 32 * 17), ("w_tile", "f32", 32 * 17)),
     flops="2 * y.n * y.h * y.w * w.oc * w.kh * w.kw * w.ic",
     schedules=(
-        panels.whole(
-            "tiles_large",
-            _TILES,
-            (*_WIDE, f"{' * '.join(_grid(128))} >= {panels.ENOUGH_GROUPS}"),
-            _grid(128),
-            (128, 128, 16),
-        ),
+        panels.large(_TILES, _WIDE, _grid(128)),
         panels.split(
             _TILES,
             _WIDE,

@@ -44,14 +44,15 @@ def few_rows(name: str, rows: int, most: int) -> tuple[Schedule, ...]:
             (128, 1, 1),
             unit="threadgroups",
         )
-        enough = f"y.n * w.p >= {MANY_WEIGHTS}" if split == 1 else "y.n >= 1"
+        enough = (f"y.n * w.p >= {MANY_WEIGHTS}",) if split == 1 else ()
         # Sums of each SIMD group: four rows of weights times the rows of x.
         stage = Stage(launch, shared=(("partial", "f32", 16 * rows),))
         found.append(
             Schedule(
                 f"{name}{suffix}",
                 "linear_few.metal",
-                (f"x.m <= {most}", enough, f"y.n <= {MOST_WEIGHTS}", *WIDE),
+                (f"y.n <= {MOST_WEIGHTS}", *WIDE),
+                (f"x.m <= {most}", *enough),
                 (stage,),
             )
         )
@@ -67,11 +68,10 @@ def many_rows() -> tuple[Schedule, ...]:
         return (("row_scale", "f32", rows),)
 
     large = ("ceil_div(y.n, 128 // w.p)", "ceil_div(y.m, 128)", "1")
-    enough = f"{large[0]} * {large[1]} >= {panels.ENOUGH_GROUPS}"
     small = ("ceil_div(y.n, 64)", "ceil_div(y.m, 64)", "1")
     results = ("y.n", "y.m", "1")
     return (
-        panels.whole("tiles_large", shader, (enough, *WIDE), large, (128, 128, 16), scales(128)),
+        panels.large(shader, WIDE, large, scales(128)),
         panels.split(shader, one_part, ("y.n", "y.m"), "1", "x.k", results, scales(64)),
         panels.whole("tiles", shader, one_part, small, (64, 64, 32), scales(64)),
         panels.whole("tiles_pair", shader, WIDE, small, (64, 128, 16), scales(64)),

@@ -62,13 +62,7 @@ GEMM = Kernel(
     shared=(("x_tile", "f32", 32 * 17), ("w_tile", "f32", 32 * 17)),
     flops="2 * y.b * y.m * y.n * x.k",
     schedules=(
-        panels.whole(
-            "tiles_large",
-            _TILES,
-            (*_WIDE, f"{' * '.join(_grid(128))} >= {panels.ENOUGH_GROUPS}"),
-            _grid(128),
-            (128, 128, 16),
-        ),
+        panels.large(_TILES, _WIDE, _grid(128)),
         panels.split(_TILES, _WIDE, ("y.n", "y.m"), "y.b", "x.k", ("y.n", "y.m", "y.b")),
         panels.whole("tiles", _TILES, _WIDE, _grid(64), (64, 64, 32)),
     ),

@@ -17,7 +17,7 @@ def panel_arrays(rows: int, columns: int, depth: int) -> tuple[SharedArray, ...]
 
 def split(
     shader: str,
-    when: tuple[str, ...],
+    needs: tuple[str, ...],
     tiles: tuple[str, str],
     batch: str,
     common: str,
@@ -33,8 +33,8 @@ def split(
     return Schedule(
         "split",
         shader,
+        needs,
         (
-            *when,
             f"{columns} * {rows} * ({batch}) < {ENOUGH_GROUPS // 2}",
             f"{common} >= {2 * CHUNK}",
         ),
@@ -53,11 +53,23 @@ def split(
 def whole(
     name: str,
     shader: str,
-    when: tuple[str, ...],
+    needs: tuple[str, ...],
     size: tuple[str, str, str],
     tile: tuple[int, int, int],
     shared: tuple[SharedArray, ...] = (),
+    when: tuple[str, ...] = (),
 ) -> Schedule:
     """A threadgroup per tile; ``size`` is the grid, ``tile`` rows, columns and depth."""
     stage = Stage(Launch(size, THREADS, unit="threadgroups"), (*panel_arrays(*tile), *shared))
-    return Schedule(name, shader, when, (stage,))
+    return Schedule(name, shader, needs, when, (stage,))
+
+
+def large(
+    shader: str,
+    needs: tuple[str, ...],
+    size: tuple[str, str, str],
+    shared: tuple[SharedArray, ...] = (),
+) -> Schedule:
+    """Schedule tiles_large: tiles of 128 x 128, where they fill a GPU."""
+    when = (f"{' * '.join(size)} >= {ENOUGH_GROUPS}",)
+    return whole("tiles_large", shader, needs, size, (128, 128, 16), shared, when)

@@ -1,5 +1,6 @@
 """Reduction kernels: one threadgroup of 256 threads per row."""
 
+from npu_compiler.dtypes import BY_SHORT
 from npu_compiler.kernels.conv import FLOAT_TYPES
 from npu_compiler.kernels.record import Field, Kernel, Launch, Operand
 from npu_compiler.kernels.schedule import Schedule, Scratch, Stage
@@ -113,15 +114,37 @@ VARIANCE = Kernel(
     flops="4 * x.a * x.b * x.c * x.k * x.l",
 )
 
+# Rows from this length on are long: the logits of a language model.
+ARG_LONG_ROW = 4096
+# One threadgroup a row, up to so many elements: about as long as a second launch takes.
+ARG_WIDE_MOST = 1 << 18
+ARG_WIDE = Schedule(
+    "wide",
+    "arg_reduce_long.metal",
+    (
+        "x.sk == 1 and x.offset % 16 == 0",
+        " and ".join(f"x.s{axis} * x.item % 16 == 0" for axis in "abc"),
+        " or ".join(f"x.dtype == {BY_SHORT[t].id}" for t in FLOAT_TYPES),
+        f"x.k <= {ARG_WIDE_MOST}",
+    ),
+    (f"x.k >= {ARG_LONG_ROW}",),
+    (
+        Stage(
+            Launch(("x.c", "x.b", "x.a"), (1024, 1, 1), unit="threadgroups"),
+            (("keys", "i32", 32), ("places", "i32", 32)),
+        ),
+    ),
+)
 # Elements of a row that a threadgroup of schedule long looks through.
 ARG_PART = 2048
 _ARG_SHARED = (("keys", "i64", ROW_THREADS), ("places", "i64", ROW_THREADS))
 _ARG_FOUND = f"x.a * x.b * x.c * ceil_div(x.k, {ARG_PART})"
-# Few rows do not fill a GPU with a threadgroup each: the logits of a language model.
+# Few rows do not fill a GPU with a threadgroup each.
 ARG_LONG = Schedule(
     "long",
-    "reduce.metal",
-    (f"x.k >= {2 * ARG_PART}", "x.a * x.b * x.c <= 64"),
+    "arg_reduce_long.metal",
+    (),
+    (f"x.k >= {ARG_LONG_ROW}", "x.a * x.b * x.c <= 64"),
     tuple(
         Stage(
             Launch((parts, "x.b * x.c", "x.a"), (ROW_THREADS, 1, 1), unit="threadgroups"),
@@ -155,7 +178,7 @@ ARG_REDUCE = Kernel(
     ),
     shared=_ARG_SHARED,
     flops="x.a * x.b * x.c * x.k",
-    schedules=(ARG_LONG,),
+    schedules=(ARG_WIDE, ARG_LONG),
     constants={
         **{f"ARG_{name.upper()}": value for name, value in ARG_OPS.items()},
         "ARG_PART": ARG_PART,

@@ -112,15 +112,23 @@ class Stage:
 class Schedule:
     """A way to run a kernel: stages in order, each of which sees all that the one before wrote.
 
-    ``when`` are expressions that must all hold; those that read an absent optional operand are
-    passed over. The functions are ``npu_<kernel>_<schedule>[_<stage>]`` in file ``shader``.
+    ``needs`` are expressions that must all hold for it to be right, ``when`` those that must hold
+    on top for it to be chosen, since it pays; those that read an absent optional operand are passed
+    over. The functions are ``npu_<kernel>_<schedule>[_<stage>]`` in file ``shader``.
     """
 
     name: str
     shader: str
+    needs: tuple[str, ...]
     when: tuple[str, ...]
     stages: tuple[Stage, ...]
     scratch: tuple[Scratch, ...] = ()
+
+    def rules(self, worth: bool = True) -> tuple[str, ...]:
+        """All that must hold for it to be chosen, or, without ``worth``, to be right."""
+        room = " + ".join(["0", *(f"({s.bytes})" for s in self.scratch)])
+        limit = (f"{room} <= {MAX_SCRATCH_BYTES}",) if self.scratch else ()
+        return (*self.needs, *(self.when if worth else ()), *limit)
 
     def entries(self, kernel: str, number: int) -> Iterator[EntryPoint]:
         """The entry points of its stages; it is schedule ``number`` of ``kernel``."""
@@ -129,15 +137,17 @@ class Schedule:
             name = "_".join(p for p in parts if p)
             yield EntryPoint(name, self.shader, stage.launch, stage.shared, self.scratch, number, k)
 
-    def fits(self, env: Mapping[str, int], operands: Mapping[str, object | None]) -> bool:
-        """Whether it may be taken; ``env`` has the names that expressions read, ``operands`` says
+    def fits(
+        self, env: Mapping[str, int], operands: Mapping[str, object | None], worth: bool = True
+    ) -> bool:
+        """Whether its rules hold; ``env`` has the names that expressions read, ``operands`` says
         which are present.
         """
-        for rule in self.when:
+        for rule in self.rules(worth):
             read = {n.partition(".")[0] for n in names(rule) if "." in n}
             if all(operands.get(o) is not None for o in read) and not evaluate(rule, env):
                 return False
-        return sum(self.scratch_bytes(env)) <= MAX_SCRATCH_BYTES
+        return True
 
     def scratch_bytes(self, env: Mapping[str, int]) -> list[int]:
         """Bytes of each scratch array."""
