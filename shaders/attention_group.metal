@@ -22,7 +22,7 @@
     NPU_ATTENTION_GROUP_ROOM_ELEMENTS <                                                            \
         NPU_GROUP_PARTS * NPU_SPLIT_SIMD_GROUPS * NPU_GROUP_ROWS * 128 ||                          \
     NPU_ATTENTION_GROUP_STATS_ELEMENTS < 2 * NPU_GROUP_TURNS * NPU_GROUP_PARTS * NPU_GROUP_ROWS || \
-    NPU_ATTENTION_GROUP_THREADGROUP_X != NPU_GROUP_THREADS || NPU_GROUP_ROWS != 2 ||               \
+    NPU_ATTENTION_GROUP_THREADGROUP_X != NPU_GROUP_THREADS || NPU_GROUP_ROWS > 2 ||                \
     NPU_GROUP_PARTS != 2
 #error "attention: the record's schedule group is not the shader's"
 #endif
@@ -61,8 +61,8 @@ NPU_FUNC void npu_attention_group(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
   const npu_u64 v_base = batch * npu_u64(p.v_sb) + kv_head * npu_u64(p.v_sh);
 
   // What of a turn's scores is this lane's, after the products are summed over 16 lanes.
-  const npu_u32 score_row = piece / 8;
-  const npu_u32 score_key = piece / 2 % 4;
+  const npu_u32 score_row = piece * NPU_GROUP_ROWS / 16;
+  const npu_u32 score_key = piece * NPU_GROUP_ROWS / 4 % 4;
   const NpuAttentionQuery score_query = npu_attention_query(p, kv_head, first_row + score_row);
   NpuKeys visible = {0, 0};
   if (score_row < rows) visible = npu_visible_keys(positions, p, batch, score_query.m);
@@ -103,11 +103,15 @@ NPU_FUNC void npu_attention_group(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
     // The next turn's keys, while this one's scores are found.
     keys = npu_split_load<T>(k, k_base + piece * count, npu_u64(p.k_sn), own_key + turn_keys, seen,
                              piece < pieces);
-    npu_split_fold<4>(dots, piece, 8);
-    npu_split_fold<2>(dots, piece, 4);
-    npu_split_fold<1>(dots, piece, 2);
+    npu_split_fold<2 * NPU_GROUP_ROWS>(dots, piece, 8);
+    npu_split_fold<NPU_GROUP_ROWS>(dots, piece, 4);
+    if (NPU_GROUP_ROWS == 2) {
+      npu_split_fold<1>(dots, piece, 2);
+    } else {
+      dots.v[0] += npu_simd_shuffle_xor(dots.v[0], 2);
+    }
     const npu_f32 dot = dots.v[0] + npu_simd_shuffle_xor(dots.v[0], 1);
-    if (piece % 2 == 0) {
+    if (piece % (4 / NPU_GROUP_ROWS) == 0) {
       const npu_u32 n = own_key + score_key;
       npu_f32 score = -NPU_INFINITY;
       if (n >= visible.first && n < visible.end) {
@@ -142,8 +146,10 @@ NPU_FUNC void npu_attention_group(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
                                  last ? own_key + turn_keys : own_key, seen, next < p.v_d);
       // Those of the pass before have been read by all.
       if (pass != 0) npu_barrier();
-      npu_split_store<T, NPU_GROUP_ROWS>(
-          room, (self.simd * NPU_GROUP_ROWS + side) * columns + piece * count, sum, 0);
+      if (side < NPU_GROUP_ROWS) {
+        npu_split_store<T, NPU_GROUP_ROWS>(
+            room, (self.simd * NPU_GROUP_ROWS + side) * columns + piece * count, sum, 0);
+      }
       npu_barrier();
       // What the query does not see may be no number.
       const npu_u32 found = turn * NPU_GROUP_PARTS + own_part;
@@ -169,42 +175,44 @@ NPU_FUNC void npu_attention_group(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k,
     most = npu_max(most, stats[2 * (c * NPU_GROUP_ROWS + own_row)]);
   }
   const npu_f32 shift = most == -NPU_INFINITY ? 0.0f : most;
-  npu_f32 factor[NPU_GROUP_TURNS + 1];
-  npu_f32 weight[NPU_GROUP_TURNS + 1];
+  npu_f32 factor[NPU_GROUP_TURNS];
+  npu_f32 weight[NPU_GROUP_TURNS];
   NPU_UNROLL
-  for (npu_u32 t = 0; t <= NPU_GROUP_TURNS; ++t) {
+  for (npu_u32 t = 0; t < NPU_GROUP_TURNS; ++t) {
     const npu_u32 c = t * NPU_GROUP_PARTS + own_part;
     factor[t] = 0.0f;
     weight[t] = 0.0f;
-    if (t == NPU_GROUP_TURNS || c < parts.first || c >= parts.end) continue;
+    if (c < parts.first || c >= parts.end) continue;
     const npu_u32 at = 2 * (c * NPU_GROUP_ROWS + own_row);
     factor[t] = npu_exp(stats[at] - shift);
     weight[t] = stats[at + 1] * factor[t];
   }
-  npu_f32 weights = 0.0f;
+  // Every fourth part is summed apart from the others: every other turn of a thread.
+  npu_f32 weights[2] = {0.0f, 0.0f};
   NPU_UNROLL
-  for (npu_u32 t = 0; t < NPU_GROUP_TURNS; t += 2) weights += weight[t] + weight[t + 1];
+  for (npu_u32 t = 0; t < NPU_GROUP_TURNS; ++t) weights[t % 2] += weight[t];
 
   NPU_UNROLL
   for (npu_u32 pass = 0; pass < NPU_GROUP_PASSES(T); ++pass) {
     if (pass * columns >= p.v_d) continue;
-    npu_f32 sum = 0.0f;
+    npu_f32 sums[2] = {0.0f, 0.0f};
     NPU_UNROLL
-    for (npu_u32 t = 0; t < NPU_GROUP_TURNS; t += 2) {
-      const npu_f32 next = t + 1 < NPU_GROUP_TURNS ? kept[pass][t + 1] : 0.0f;
-      sum += kept[pass][t] * factor[t] + next * factor[t + 1];
+    for (npu_u32 t = 0; t < NPU_GROUP_TURNS; ++t) {
+      sums[t % 2] += kept[pass][t] * factor[t];
     }
-    // The sums of the parts of odd number, and behind them their weights.
-    const npu_u32 to = own_row * columns + own_column;
-    if (own_part == 1) {
-      room[to] = sum;
-      room[NPU_GROUP_ROWS * columns + to] = weights;
+    const npu_u32 lines = NPU_GROUP_ROWS * columns;
+    const npu_u32 at = own_row * columns + own_column;
+    if (own_part < NPU_GROUP_PARTS) {
+      room[own_part * lines + at] = sums[0] + sums[1];
+      room[(NPU_GROUP_PARTS + own_part) * lines + at] = weights[0] + weights[1];
     }
     npu_barrier();
     const npu_u32 column = pass * columns + own_column;
     if (own_part == 0 && own_row < rows && column < p.y_d) {
       const bool empty = most == -NPU_INFINITY && p.empty_is_nan == 0;
-      const npu_f32 value = (sum + room[to]) / (weights + room[NPU_GROUP_ROWS * columns + to]);
+      const npu_u32 behind = NPU_GROUP_PARTS * lines + at;
+      const npu_f32 sum = room[at] + room[at + lines];
+      const npu_f32 value = sum / (room[behind] + room[behind + lines]);
       y[batch * npu_u64(p.y_sb) + query.head * npu_u64(p.y_sh) + query.m * npu_u64(p.y_sm) +
         column * npu_u64(p.y_sd)] = npu_narrow<T>(empty ? 0.0f : value);
     }

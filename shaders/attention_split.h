@@ -26,13 +26,14 @@ template <class T>
 NPU_FUNC NpuSplitWide npu_split_load(DEVICE_PTR(const T) from, npu_u64 base, npu_u64 stride,
                                      npu_u32 first, NpuKeys seen, bool inside) {
   NpuSplitWide loaded;
+  const npu_u32 all = seen.first < seen.end ? seen.end - seen.first : 0;
+  npu_u64 at = base + first * stride;
   NPU_UNROLL
   for (npu_u32 i = 0; i < NPU_SPLIT_EACH; ++i) {
     loaded.key[i] = npu_wide_zero();
-    const npu_u32 n = first + i;
-    if (inside && n >= seen.first && n < seen.end) {
-      loaded.key[i] = npu_load_wide(from, base + n * stride);
-    }
+    // Wraps where it is before the first.
+    if (inside && first + i - seen.first < all) loaded.key[i] = npu_load_wide(from, at);
+    at += stride;
   }
   return loaded;
 }
@@ -179,6 +180,13 @@ NPU_FUNC void npu_split_weigh(THREAD_REF(NPU_SPLIT_SUMS(T, ROWS)) sum, NpuSplitW
           sum.v[(start + r) * count + e] += weight[r].v[i] * value;
         }
       }
+    }
+  }
+  // A single row's sums are in both halves.
+  if (ROWS == 1) {
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < count; ++i) {
+      sum.v[i] += npu_simd_shuffle_xor(sum.v[i], NPU_SPLIT_LANES NPU_SITE_ARG);
     }
   }
   NPU_UNROLL

@@ -21,7 +21,7 @@
 
 #if NPU_ATTENTION_SPLIT_PART_ROOM_ELEMENTS < 2048 ||                              \
     NPU_ATTENTION_SPLIT_PART_SCORES_ELEMENTS < NPU_SPLIT_ROWS * NPU_SPLIT_KEYS || \
-    NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < 2 * NPU_SPLIT_SIMD_GROUPS * NPU_JOIN_PITCH
+    NPU_ATTENTION_SPLIT_JOIN_PARTIAL_ELEMENTS < NPU_JOIN_PARTS * NPU_JOIN_PITCH
 #error "attention: the schedule's threadgroup arrays are too small"
 #endif
 
@@ -165,31 +165,29 @@ NPU_FUNC void npu_attention_split_join(DEVICE_PTR(const T), DEVICE_PTR(const T),
       npu_attention_join(sums, stats, p, base, parts, parts.first / turn * turn + slot,
                          NPU_JOIN_PARTS, self.group_y * NPU_JOIN_COLUMNS + place);
 
-  // All of them to the largest score of all. Parts of even and of odd number are summed apart.
+  // All of them to the largest score of all. Every fourth part is summed apart from the others.
   const npu_f32 most =
       npu_group_reduce(NPU_REDUCE_MAX, joined.largest, partial, NPU_SPLIT_SIMD_GROUPS, self);
   const npu_f32 factor = npu_exp(joined.largest - (most == -NPU_INFINITY ? 0.0f : most));
-  const npu_u32 to = (self.simd * 2 + self.lane / 8) * NPU_JOIN_PITCH;
-  npu_f32 total = joined.total * factor;
-  total += npu_simd_shuffle_xor(total, 16);
+  const npu_u32 to = slot * NPU_JOIN_PITCH;
   NPU_UNROLL
-  for (npu_u32 e = 0; e < 4; ++e) {
-    npu_f32 sum = joined.sum[e] * factor;
-    sum += npu_simd_shuffle_xor(sum, 16);
-    if (self.lane < 16) partial[to + place + e] = sum;
-  }
-  if (self.lane < 16 && place == 0) partial[to + NPU_JOIN_COLUMNS] = total;
+  for (npu_u32 e = 0; e < 4; ++e) partial[to + place + e] = joined.sum[e] * factor;
+  if (place == 0) partial[to + NPU_JOIN_COLUMNS] = joined.total * factor;
   npu_barrier();
   const npu_u32 own = self.group_y * NPU_JOIN_COLUMNS + self.index;
   if (self.index >= NPU_JOIN_COLUMNS || own >= p.y_d) return;
-  npu_f32 all[2] = {0.0f, 0.0f};
-  npu_f32 weights[2] = {0.0f, 0.0f};
-  for (npu_u32 s = 0; s < 2 * NPU_SPLIT_SIMD_GROUPS; ++s) {
-    all[s % 2] += partial[s * NPU_JOIN_PITCH + self.index];
-    weights[s % 2] += partial[s * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS];
+  npu_f32 all[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  npu_f32 weights[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+  for (npu_u32 first = 0; first < NPU_JOIN_PARTS; first += 4) {
+    NPU_UNROLL
+    for (npu_u32 i = 0; i < 4; ++i) {
+      all[i] += partial[(first + i) * NPU_JOIN_PITCH + self.index];
+      weights[i] += partial[(first + i) * NPU_JOIN_PITCH + NPU_JOIN_COLUMNS];
+    }
   }
   const bool empty = most == -NPU_INFINITY && p.empty_is_nan == 0;
-  const npu_f32 value = (all[0] + all[1]) / (weights[0] + weights[1]);
+  const npu_f32 value = ((all[0] + all[2]) + (all[1] + all[3])) /
+                        ((weights[0] + weights[2]) + (weights[1] + weights[3]));
   y[batch * npu_u64(p.y_sb) + query.head * npu_u64(p.y_sh) + query.m * npu_u64(p.y_sm) +
     own * npu_u64(p.y_sd)] = npu_narrow<T>(empty ? 0.0f : value);
 }

@@ -29,10 +29,10 @@ FEW: dict[str, Case] = {
     "all masked": (2, 130, 2, 2, 16, 16, {"mask": "bool", "empty_is_nan": 1}),
 }
 FEW_LONG: dict[str, Case] = {
-    "long cache": (1, 1160, 6, 2, 16, 16, {"positions": [1100]}),
+    "long cache": (1, 1290, 6, 2, 16, 16, {"positions": [1230]}),
     "many rows": (9, 190, 10, 1, 16, 24, {"positions": list(range(120, 129)), "window": 70}),
     "rows of two blocks, masks": (5, 300, 12, 1, 16, 16, {"mask": "bool", "softcap": 2.0}),
-    "wide heads, long": (2, 1153, 2, 1, 256, 200, {"positions": [-1, 70], "empty_is_nan": 1}),
+    "wide heads, long": (2, 1281, 2, 1, 256, 200, {"positions": [-1, 70], "empty_is_nan": 1}),
 }
 MANY: dict[str, Case] = {
     "causal": (70, 70, 2, 1, 32, 24, {"causal": 1}),
@@ -127,8 +127,8 @@ def lengthened(operands: dict[str, Array | None], more: int) -> dict[str, Array 
     ("m", "n", "position", "more", "schedules"),
     [
         (1, 140, 90, 70, ("group", "group")),
-        (3, 1152, 1100, 1, ("group", "split")),
-        (2, 140, 60, 1100, ("group", "split")),
+        (3, 1280, 1200, 1, ("group", "split")),
+        (2, 140, 60, 1141, ("group", "split")),
         (110, 120, 10, 70, ("tiles", "tiles")),
     ],
 )

@@ -28,10 +28,10 @@ SPLIT_ROWS = 8
 JOIN_COLUMNS = 32
 # Of schedule group: queries of a threadgroup, which takes so many parts of keys at a time, and the
 # most turns of them. A cache of 1024 tokens (with its row for what is not kept) fits.
-GROUP_ROWS = 2
+GROUP_ROWS = 1
 GROUP_PARTS = 2
-GROUP_TURNS = 9
-GROUP_KEYS = GROUP_TURNS * GROUP_PARTS * SPLIT_KEYS
+GROUP_KEYS = 1280
+GROUP_TURNS = GROUP_KEYS // (GROUP_PARTS * SPLIT_KEYS)
 # Keys times queries of a head of keys up to which it is chosen.
 GROUP_MOST = 1 << 13
 # Queries and columns of a threadgroup of schedule tiles.
@@ -97,7 +97,7 @@ SPLIT = Schedule(
         ),
         Stage(
             _groups(256, "y.b * y.h * y.m", f"ceil_div(v.d, {JOIN_COLUMNS})", "1"),
-            (("partial", "f32", 8 * 2 * (JOIN_COLUMNS + 1)),),
+            (("partial", "f32", 32 * (JOIN_COLUMNS + 1)),),
             "join",
         ),
     ),
