@@ -59,8 +59,8 @@ _TILES = (f"ceil_div(y.m, {TILE_ROWS})", f"ceil_div(y.d, {TILE_COLUMNS})", "y.b 
 # Queries of all heads that share keys.
 _ROWS = "q.m * (q.h // k.h)"
 
-# One launch costs about as much as one GPU core takes to read a few hundred keys: caches that are
-# not much longer are not worth a second one.
+# A second launch costs about as much as a GPU core takes for a few hundred keys (docs/metal.md), so
+# that over all positions of a cache of 1024 tokens one takes about as long as two.
 GROUP = Schedule(
     "group",
     "attention_group.metal",
