@@ -68,12 +68,13 @@ NPU_FUNC void npu_rotary_cache(DEVICE_PTR(const T) q, DEVICE_PTR(const T) k, DEV
     lane = lane % p.k_d;
     const npu_u64 base = b * npu_u64(p.k_sb) + t * npu_u64(p.k_st) + g * npu_u64(p.k_sg);
     const npu_f32 value = npu_rotated(k, base, npu_u64(p.k_sd), lane, cosine, sine, p, b, t);
-    k_cache[cache * npu_u64(p.k_cache_sc) + row * npu_u64(p.k_cache_sn) + g * npu_u64(p.k_cache_sg) +
-            lane * npu_u64(p.k_cache_sd)] = npu_narrow<T>(value);
+    k_cache[cache * npu_u64(p.k_cache_sc) + row * npu_u64(p.k_cache_sn) +
+            g * npu_u64(p.k_cache_sg) + lane * npu_u64(p.k_cache_sd)] = npu_narrow<T>(value);
     return;
   }
   const npu_u32 g = lane / p.v_e;
   lane = lane % p.v_e;
-  v_cache[cache * npu_u64(p.v_cache_sc) + row * npu_u64(p.v_cache_sn) + g * npu_u64(p.v_cache_sg) + lane * npu_u64(p.v_cache_se)] =
+  v_cache[cache * npu_u64(p.v_cache_sc) + row * npu_u64(p.v_cache_sn) + g * npu_u64(p.v_cache_sg) +
+          lane * npu_u64(p.v_cache_se)] =
       v[b * npu_u64(p.v_sb) + t * npu_u64(p.v_st) + g * npu_u64(p.v_sg) + lane * npu_u64(p.v_se)];
 }
