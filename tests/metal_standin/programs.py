@@ -82,6 +82,17 @@ def donated() -> bytes:
     return b.build()
 
 
+def parts() -> bytes:
+    """x -> y = 2 x, z = four elements of y from its fourth."""
+    b = Builder()
+    x = _tensor(b, "x", "input")
+    y, z = _tensor(b, "y", "output"), _tensor(b, "z", "output")
+    _apply(b, "whole", "mul_f", 2.0, _view(b, x), _view(b, y))
+    _apply(b, "part", "mul_f", 1.0, {**_view(b, y, 4), "offset": 16}, _view(b, z, 4))
+    _entry(b, "main", 2, [x], [(y, NONE), (z, NONE)])
+    return b.build()
+
+
 def float64() -> bytes:
     """x -> y = x * 1, all of float64."""
     b = Builder()

@@ -77,6 +77,13 @@ def test_an_output_is_the_memory_of_its_donor(metal: Device) -> None:
     assert np.array_equal(_values(state)[:2], [2, 4])
 
 
+def test_a_part_is_read_after_the_whole_is_written(metal: Device) -> None:
+    executable = metal.native.load(_native.Program.from_bytes(programs.parts()))
+    y, z = _buffer(metal, 0), _buffer(metal, 0)
+    executable.run(executable.bind([]), 0, [_buffer(metal, *range(programs.N))], [y, z])
+    assert np.array_equal(_values(z)[:4], [8, 10, 12, 14])
+
+
 def test_runs_in_flight_have_intermediates_of_their_own(standin: Standin, metal: Device) -> None:
     program, state, x, _ = chain()
     executor = Executor(program, metal)
@@ -129,18 +136,15 @@ def test_scratch_arrays_are_one_memory(metal: Device) -> None:
 
 
 def test_what_was_committed_is_waited_for_whatever_happens(standin: Standin, metal: Device) -> None:
-    program, state, x, _ = chain()
-    executor = Executor(program, metal)
-    weights = load_weights(state, program, metal, strict=False)
+    executable = metal.native.load(_native.Program.from_bytes(programs.constants([2.0] * 6)))
+    binding = executable.bind([])
     standin.leave_out(QUEUE, 4)
-    try:
-        executor.run_profiled({program.input_specs[0].name: x}, weights)
-    except DeviceError as problem:
-        problem.__traceback__ = None
-    else:
-        pytest.fail("the fourth dispatch has no command buffer")
-    # Inputs and outputs are gone: nothing may still use them.
-    gc.collect()
+    standin.set(delay_us=50_000)
+    with pytest.raises(DeviceError, match="gives no command buffer"):
+        # Nobody else holds the buffers: nothing may use them afterwards.
+        executable.run(
+            binding, 0, [_buffer(metal, 1)], [metal.native.allocate(6 * 4 * programs.N)], True
+        )
 
 
 def test_float64_is_refused(metal: Device) -> None:
@@ -228,10 +232,11 @@ def test_weights_of_another_device(standin: Standin) -> None:
 
 
 def test_programs_that_two_threads_load_are_compiled_once(standin: Standin, metal: Device) -> None:
-    Executor(chain()[0], standin.device())
+    program = _native.Program.from_bytes(chain()[0].to_bytes())
+    standin.device().native.load(program)
     once = standin.compilations()
     standin.set(compile_us=20_000)
-    _together(*(lambda: Executor(chain()[0], metal) for _ in range(2)))
+    _together(*(lambda: metal.native.load(program) for _ in range(2)))
     assert standin.compilations() == 2 * once
 
 
@@ -337,9 +342,23 @@ def test_rows_with_a_gap_are_no_arrays(standin: Standin, metal: Device) -> None:
     run(metal, Function(lambda x, y: x[:, :256] @ y.T), wide, products()[1], dtype="bfloat16")
 
 
-def test_an_empty_binding_of_another_executable(metal: Device) -> None:
+def test_a_binding_of_another_executable(metal: Device) -> None:
     program = _native.Program.from_bytes(programs.donated())
     one, other = (metal.native.load(program) for _ in range(2))
     state = _buffer(metal, 1)
     with pytest.raises(ArgumentError, match="made by another executable"):
         one.run(other.bind([]), 1, [state], [state])
+
+
+def test_the_gpu_has_a_name(metal: Device) -> None:
+    assert metal.native.name == "stand-in for an Apple GPU, Metal"
+
+
+def test_a_prepared_runs_buffers_are_checked(metal: Device) -> None:
+    executable = metal.native.load(_native.Program.from_bytes(programs.donated()))
+    state, small = _buffer(metal, 1), metal.native.allocate(8)
+    binding = executable.bind([])
+    with pytest.raises(ArgumentError, match="the buffer has 8 bytes, the program uses 64"):
+        executable.prepare(binding, 1, [small], [small])
+    with pytest.raises(ArgumentError, match="must be that of input 'before'"):
+        executable.prepare(binding, 1, [state], [_buffer(metal, 1)])

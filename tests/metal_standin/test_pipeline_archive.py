@@ -176,6 +176,7 @@ def test_a_folder_that_cannot_be_written(standin: Standin, tmp_path: Path) -> No
         assert compiled > 0
         (note,) = device.notes
         assert f"compiled kernels cannot be kept in {folder}" in note
+        assert ("Not a directory" in note) is (folder == occupied)
         assert "NPU_SIM_CACHE_DIR" in note
         with pytest.warns(CacheWarning, match="cannot be kept"):
             Executor(chain()[0], device)
