@@ -362,3 +362,10 @@ def test_a_prepared_runs_buffers_are_checked(metal: Device) -> None:
         executable.prepare(binding, 1, [small], [small])
     with pytest.raises(ArgumentError, match="must be that of input 'before'"):
         executable.prepare(binding, 1, [state], [_buffer(metal, 1)])
+
+
+def test_a_view_of_nothing_where_its_buffer_ends(metal: Device) -> None:
+    executable = metal.native.load(_native.Program.from_bytes(programs.nothing()))
+    y = _buffer(metal, 5)
+    executable.run(executable.bind([]), 0, [_buffer(metal, 1)], [y])
+    assert np.array_equal(_values(y), np.zeros(programs.N))
