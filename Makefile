@@ -90,7 +90,7 @@ bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets b
 
 bench-llm: build $(VENV)/.bench $(VENV)/.llm  ## Qwen2.5-1.5B at full size beside PyTorch (minutes, 9 GB); JSON and chart in docs/
 	@mkdir -p docs/images
-	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --against torch,openvino --sweep \
+	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --against torch,torch-compile,openvino,llama.cpp --sweep \
 	    --chart docs/images/qwen2.5-1.5b.svg --json > docs/images/qwen2.5-1.5b.json
 	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --weight-dtype int8
 

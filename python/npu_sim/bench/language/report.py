@@ -75,7 +75,7 @@ def positions_table(found: Mapping[str, Any]) -> Table:
 
 
 def chart(found: Mapping[str, Any], path: Path) -> None:
-    """Milliseconds per token over the position, quartiles shaded; .svg or .png."""
+    """Milliseconds per token over the position, both logarithmic, quartiles shaded; .svg or .png."""
     matplotlib = require("matplotlib", "a chart")
     matplotlib.use("agg")
     from matplotlib import pyplot
@@ -92,7 +92,8 @@ def chart(found: Mapping[str, Any], path: Path) -> None:
     axes.axhline(floor, linestyle="--", color="grey", label="reading the weights once")
     axes.set(xscale="log", xlabel="tokens in the cache", ylabel="ms per token")
     axes.set_xscale("log", base=2)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
