@@ -75,7 +75,7 @@ def positions_table(found: Mapping[str, Any]) -> Table:
 
 
 def chart(found: Mapping[str, Any], path: Path) -> None:
-    """Milliseconds per token over the position, both logarithmic, quartiles shaded; .svg or .png."""
+    """Milliseconds per token over the position, logarithmic, quartiles shaded; .svg or .png."""
     matplotlib = require("matplotlib", "a chart")
     matplotlib.use("agg")
     from matplotlib import pyplot
