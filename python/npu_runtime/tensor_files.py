@@ -21,6 +21,8 @@ from npu_runtime.dtypes import dtype_name, numpy_dtype
 from npu_runtime.errors import FileError, WeightError
 
 INDEX_NAME = "model.safetensors.index.json"
+# What the one file of a model that has no index is called.
+SINGLE_NAME = "model.safetensors"
 _TORCH_SUFFIXES = frozenset({".pt", ".pth", ".bin", ".ckpt"})
 # safetensors' word for a dtype -> ours.
 _SAFETENSORS_DTYPES = {
@@ -177,7 +179,7 @@ class ShardedSource(TensorSource):
             raise FileError(f"{index}: cannot be read: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError) as error:
             raise FileError(f"{index}: not an index of safetensors shards ({error!r})") from error
-        shards = {shard: self._open(index.parent, shard) for shard in sorted(set(places.values()))}
+        shards = {shard: self._open(index, shard) for shard in sorted(set(places.values()))}
         self._shards = {}
         held = {shard: frozenset(source.names()) for shard, source in shards.items()}
         for name, shard in places.items():
@@ -186,10 +188,15 @@ class ShardedSource(TensorSource):
             self._shards[name] = shards[shard]
 
     @staticmethod
-    def _open(folder: Path, shard: str) -> SafetensorsSource:
-        path = folder / shard
+    def _open(index: Path, shard: str) -> SafetensorsSource:
+        path = index.parent / shard
         if Path(shard).is_absolute() or ".." in Path(shard).parts:
-            raise FileError(f"{folder}: shard {shard!r} lies outside the folder of the index")
+            raise FileError(f"{index}: shard {shard!r} lies outside the folder of the index")
+        if not path.exists():
+            raise FileError(
+                f"{path}: no such file, but {index.name} says that tensors are in it; was the "
+                "model copied or downloaded in part?"
+            )
         return SafetensorsSource(path)
 
     def names(self) -> Iterable[str]:
@@ -228,11 +235,7 @@ def open_tensors(source: str | os.PathLike[str] | Mapping[str, Any] | TensorSour
         )
     path = Path(source)
     if path.suffix in _TORCH_SUFFIXES:
-        raise FileError(
-            f"{path}: PyTorch's own format is not read here; save it with "
-            "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), or give "
-            f"load_weights(torch.load({path.name!r}, weights_only=True), …) the tensors"
-        )
+        raise _not_read(path)
     if path.is_dir():
         return _open_directory(path)
     if not path.exists():
@@ -243,9 +246,25 @@ def open_tensors(source: str | os.PathLike[str] | Mapping[str, Any] | TensorSour
 def _open_directory(folder: Path) -> TensorSource:
     if (folder / INDEX_NAME).exists():
         return ShardedSource(folder / INDEX_NAME)
+    # Beside it there may be the same weights in the layout of another program.
+    if (folder / SINGLE_NAME).exists():
+        return SafetensorsSource(folder / SINGLE_NAME)
     files = sorted(folder.glob("*.safetensors"))
     if len(files) == 1:
         return SafetensorsSource(files[0])
+    pickled = sorted(p for p in folder.iterdir() if p.suffix in _TORCH_SUFFIXES)
+    if pickled and not files:
+        raise _not_read(pickled[0])
     raise FileError(
-        f"{folder}: no {INDEX_NAME} and {len(files)} safetensors files; give the file or the index"
+        f"{folder}: no {INDEX_NAME}, no {SINGLE_NAME} and {len(files)} other safetensors files; "
+        "give the file or the index"
+    )
+
+
+def _not_read(path: Path) -> FileError:
+    """What is said of a file in PyTorch's own format."""
+    return FileError(
+        f"{path}: PyTorch's own format is not read here; save it with "
+        "safetensors.torch.save_file(model.state_dict(), 'model.safetensors'), or give "
+        f"load_weights(torch.load({path.name!r}, weights_only=True), …) the tensors"
     )

@@ -170,7 +170,11 @@ BAD_FILES = {
         "not a safetensors file",
     ),
     "PyTorch's format": (lambda p: renamed(p, "model.pt"), "save_file.*torch.load"),
-    "directory without weights": (lambda p: (p.unlink(), p.parent)[1], "0 safetensors files"),
+    "directory without weights": (lambda p: (p.unlink(), p.parent)[1], "0 other safetensors files"),
+    "directory in PyTorch's format": (
+        lambda p: renamed(p, "pytorch_model.bin").parent,
+        "pytorch_model.bin: PyTorch's own format",
+    ),
     "index that is no index": (
         lambda p: ((p.parent / INDEX_NAME).write_text("[1]"), p.parent)[1],
         "not an index",
@@ -180,7 +184,7 @@ BAD_FILES = {
             (p.parent / INDEX_NAME).write_text('{"weight_map": {"a": "none.safetensors"}}'),
             p.parent,
         )[1],
-        "none.safetensors.*cannot be read",
+        "none.safetensors: no such file, but model.safetensors.index.json says.*in part",
     ),
     "index with a wrong place": (
         lambda p: (

@@ -51,9 +51,10 @@ class RecipeStep:
     ``slice`` with ``args`` (axis, start, step, count) keeps count elements of an axis; ``flip``
     reverses the axes ``args``. ``weight_norm`` gives every slice of the axis ``args`` (without one:
     the whole array) the length that ``gain`` says. ``append`` puts ``tensor`` behind along
-    dimension 0. ``quantize`` rounds every row (the last axis) to int8 multiples, -127 to 127, of
-    its scale, max|row| / 127 in float32; ``quantize_scale`` makes the scales, float32, of the same
-    array: without the last axis. A row of zeros has scale 0.
+    dimension 0; different floating dtypes are widened. ``quantize`` rounds every row (the last
+    axis) to int8 multiples, -127 to 127, of its scale, max|row| / 127 in float32;
+    ``quantize_scale`` makes the scales, float32, of the same array: without the last axis. A row of
+    zeros has scale 0.
     """
 
     op: str
@@ -202,6 +203,10 @@ def _fold(step: RecipeStep, array: Array, given: Sequence[Array | None]) -> Arra
 
 
 def _append(array: Array, tensor: Array) -> Array:
+    # Checkpoints may keep some tensors in more bits than others.
+    if array.dtype != tensor.dtype and {array.dtype.name, tensor.dtype.name} <= FLOATING:
+        wide = "float64" if "float64" in (array.dtype.name, tensor.dtype.name) else "float32"
+        array, tensor = cast(array, wide), cast(tensor, wide)
     if array.ndim == 0 or array.shape[1:] != tensor.shape[1:] or array.dtype != tensor.dtype:
         raise ValueError(
             f"{tensor.dtype} {list(tensor.shape)} does not fit behind "

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -21,6 +22,16 @@ LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 _LAYER_LISTS = ("layer_types", "layers_block_type")
 # Rotary embeddings that transformers changes once a text is longer than in training.
 MEASURED_ROPES = frozenset({"dynamic", "longrope"})
+# Sizes that a configuration may have, all at least one.
+_SIZES = (
+    "vocab_size",
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "head_dim",
+)
 # Tensors that are only allocated, never computed with, while a model is made: its weights.
 _ALLOCATIONS = frozenset(
     {torch.empty, torch.zeros, torch.ones, torch.rand, torch.randn, torch.full}
@@ -101,6 +112,10 @@ def check_architecture(config: Any, max_length: int) -> None:
             f"{name}: its configuration has no {' and no '.join(lacks)}; only models whose layers "
             "are all attention are supported"
         )
+    for size in _SIZES:
+        given = getattr(config, size, None)
+        if isinstance(given, int) and given < 1:
+            raise UnsupportedModelError(f"{name}: {size} {given} in its configuration; 1 and more")
     scaling = rope_types(config) & MEASURED_ROPES
     original = original_length(config)
     if scaling and max_length > original:
@@ -108,8 +123,8 @@ def check_architecture(config: Any, max_length: int) -> None:
             f"{name}: rotary embeddings of type {', '.join(sorted(scaling))} depend on the text's "
             f"length beyond {original} tokens: give max_cache_len={original} at most"
         )
-    given = {t for n in _LAYER_LISTS for t in getattr(config, n, None) or () if isinstance(t, str)}
-    unknown = sorted(given - LAYER_TYPES)
+    types = {t for n in _LAYER_LISTS for t in getattr(config, n, None) or () if isinstance(t, str)}
+    unknown = sorted(types - LAYER_TYPES)
     if unknown:
         raise UnsupportedModelError(
             f"{name}: layers of type {', '.join(unknown)}; supported are "
@@ -148,7 +163,7 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
     except Exception as error:
         # Models refuse a configuration in many ways; one is not to know attention but their own.
         own = isinstance(error, KeyError) and ATTENTION_NAME in error.args
-        reason = "attention of a model's own is not supported" if own else first_line(error)
+        reason = "attention of a model's own is not supported" if own else in_a_line(error)
         raise UnsupportedModelError(f"{config.model_type}: {reason}") from error
     for module in model.modules():
         # Within max_length the frequencies stay as they are: no need to look at positions.
@@ -160,10 +175,12 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def first_line(error: Exception) -> str:
-    """What an error says, in a line."""
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def in_a_line(error: Exception) -> str:
+    """What an error says, in a line of at most 300 characters."""
+    text = " ".join(str(error).split())
+    if isinstance(error, KeyError):
+        text = f"unknown value {text}"
+    return shorten(text, 300, placeholder=" …") if text else type(error).__name__
 
 
 def experts_of(config: Any) -> int:

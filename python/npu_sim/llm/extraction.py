@@ -13,7 +13,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from npu_sim.llm.architecture import experts_of, first_line, head_sizes, make_model
+from npu_runtime.weight_loader import check_tensors
+from npu_sim.llm.architecture import experts_of, head_sizes, in_a_line, make_model
 from npu_sim.llm.checkpoint import checkpoint_names
 from npu_sim.llm.errors import ModelFilesError, UnsupportedModelError
 from npu_sim.llm.model_files import ModelFiles
@@ -42,6 +43,7 @@ class Extractor:
         self._dtype: torch.dtype = getattr(torch, dtype)
         with _quiet():
             self._config = _config(files)
+            _check_layers(self._config, files)
             self._model = make_model(self._config, self._dtype, max_length)
         self._names = self._checkpoint_names()
 
@@ -106,10 +108,19 @@ class Extractor:
             by_tensor.setdefault(id(tensor), []).append(name)
         same = {name: by_tensor[id(tensor)] for name, tensor in kept.items()}
         prefix = str(getattr(self._model, "base_model_prefix", ""))
+        tensors = self._files.tensors
+        available = frozenset(tensors.names())
         try:
-            found = checkpoint_names(same, prefix, frozenset(self._files.tensors.names()))
+            found = checkpoint_names(same, prefix, available)
         except ModelFilesError as error:
             raise ModelFilesError(f"{self._files.path}: {error}") from None
+        # Before anything is traced: stacked ones are checked when they are loaded.
+        wanted = {
+            theirs: (tuple(kept[name].shape), str(kept[name].dtype).removeprefix("torch."))
+            for name, theirs in found.items()
+            if theirs in available
+        }
+        check_tensors(tensors, wanted, wanted, self._config.model_type, strict=False)
         return {f"model.{name}": theirs for name, theirs in found.items()}
 
     def _rename(self, ir: IR) -> None:
@@ -122,6 +133,17 @@ class Extractor:
             ir.weight_name_mapping[placeholder] = self._names.get(name, name)
 
 
+def _check_layers(config: Any, files: ModelFiles) -> None:
+    """Raise ModelFilesError for more layers than there are tensors: making them takes long."""
+    layers = getattr(config, "num_hidden_layers", 0)
+    tensors = sum(1 for _ in files.tensors.names())
+    if isinstance(layers, int) and layers > tensors:
+        raise ModelFilesError(
+            f"{files.path}: config.json says {layers} layers, the checkpoint has {tensors} "
+            "tensors; config.json may be another model's"
+        )
+
+
 def _config(files: ModelFiles) -> Any:
     """The transformers configuration of a model directory; of a model of several parts, that of
     the language model.
@@ -132,9 +154,13 @@ def _config(files: ModelFiles) -> Any:
         )
     except Exception as error:
         # Configurations check their values in many ways.
-        raise UnsupportedModelError(
-            f"{files.path}: model_type {files.config['model_type']!r}: {first_line(error)}"
-        ) from error
+        name = files.config["model_type"]
+        reason = in_a_line(error)
+        if name not in transformers.CONFIG_MAPPING:
+            reason = f"not among the models of transformers {transformers.__version__}"
+            if "auto_map" in files.config:
+                reason += "; code that comes with a model (auto_map) is not run"
+        raise UnsupportedModelError(f"{files.path}: model_type {name!r}: {reason}") from error
     text = getattr(config, "text_config", None)
     if not isinstance(text, transformers.PreTrainedConfig):
         return config

@@ -20,6 +20,11 @@ def is_integer(value: object) -> bool:
     return isinstance(value, (int, np.integer))
 
 
+def _is_number(value: object) -> bool:
+    """Whether a value is a real number, NumPy's included."""
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How a token is chosen. Temperature 0 takes the likeliest; ``top_k`` 0 and ``top_p`` 1 leave
@@ -32,12 +37,12 @@ class Sampling:
     seed: int | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.temperature < float("inf"):
-            raise UsageError(f"temperature {self.temperature}: a number from 0 (greedy) up")
+        if not (_is_number(self.temperature) and 0 <= self.temperature < float("inf")):
+            raise UsageError(f"temperature {self.temperature!r}: a number from 0 (greedy) up")
         if not (is_integer(self.top_k) and 0 <= self.top_k <= CANDIDATES):
             raise UsageError(f"top_k {self.top_k!r}: 0 (all) to {CANDIDATES}")
-        if not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p {self.top_p}: above 0, 1 at most")
+        if not (_is_number(self.top_p) and 0 < self.top_p <= 1):
+            raise UsageError(f"top_p {self.top_p!r}: above 0, 1 at most")
         if self.seed is not None and not (is_integer(self.seed) and self.seed >= 0):
             raise UsageError(f"seed {self.seed!r}: a whole number from 0 up, or None")
 

@@ -55,6 +55,7 @@ class LLM:
         self._tokenizer = Tokenizer(files) if files.has_tokenizer else None
         self._made: Made = {}
         self._engines: dict[tuple[str, int], Engine] = {}
+        self._end_tokens = files.end_tokens()
         used = [tensor.name for tensor in self.engine().program.source_tensors]
         warn_of_unused(files.path, used, frozenset(files.tensors.names()))
 
@@ -224,13 +225,11 @@ class LLM:
         if max_new_tokens is not None and not (is_integer(max_new_tokens) and max_new_tokens >= 1):
             raise UsageError(f"max_new_tokens {max_new_tokens!r}: 1 and more, or None")
         sampling = Sampling(temperature, top_k, top_p, seed)
-        stops = (stop,) if isinstance(stop, str) else tuple(stop)
-        if stops and not all(stops):
-            raise UsageError("stop: an empty string would end every text")
+        stops = _strings(stop)
         if stops:
             # Stop strings need text: say so before anything is made.
             _ = self.tokenizer
-        limits = Limits(max_new_tokens, self._files.end_tokens(), stops)
+        limits = Limits(max_new_tokens, self._end_tokens, stops)
         engine = self.engine(len(prompts))
         pieces = generate(engine, self._tokenizer, prompts, sampling, limits, reuse_cache)
         texts = TextStream(pieces, len(prompts))
@@ -239,14 +238,27 @@ class LLM:
         made = texts.finish()
         return made[0] if alone else made
 
-    def chat(self, messages: Sequence[Message], **options: Any) -> TextStream:
-        """Answer a conversation: ``generate`` for the model's chat template.
+    @overload
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[True] = True, **options: Any
+    ) -> TextStream: ...
 
-        ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``.
+    @overload
+    def chat(
+        self, messages: Sequence[Message], *, stream: Literal[False], **options: Any
+    ) -> Generation: ...
+
+    def chat(
+        self, messages: Sequence[Message], *, stream: bool = True, **options: Any
+    ) -> TextStream | Generation:
+        """Answer a conversation: ``generate`` for the model's chat template, with its ``options``.
+
+        ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``. Raises
+        PromptError where the model has no chat template or the template refuses them.
         """
         options.setdefault("reuse_cache", True)
-        ids = self.tokenizer.chat(messages)
-        return self.generate(ids, stream=True, **options)
+        texts = self.generate(self.tokenizer.chat(messages), stream=True, **options)
+        return texts if stream else texts.finish()[0]
 
     def logits(self, token_ids: Sequence[int]) -> NDArray[np.float32]:
         """Scores of the next token after every token: float32 (tokens, vocabulary)."""
@@ -339,6 +351,16 @@ def _no_prompt(given: object) -> PromptError:
         f"the prompt {short(given)} is of type {type(given).__name__}: give a text, token ids, or "
         "a list of such prompts"
     )
+
+
+def _strings(stop: object) -> tuple[str, ...]:
+    """Stop strings as a tuple, checked."""
+    stops = (stop,) if isinstance(stop, str) else stop
+    if not (isinstance(stops, Sequence) and all(isinstance(text, str) for text in stops)):
+        raise UsageError(f"stop {short(stop)}: a string or a list of them")
+    if not all(stops):
+        raise UsageError("stop: an empty string would end every text")
+    return tuple(stops)
 
 
 def _is_ids(prompt: Any) -> bool:

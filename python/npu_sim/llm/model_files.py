@@ -67,6 +67,8 @@ class ModelFiles:
         for key in ("max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length"):
             length = self._text().get(key)
             if isinstance(length, int):
+                if length < 1:
+                    raise ModelFilesError(f"{self.path / CONFIG_NAME}: {key} {length}; 1 and more")
                 return length
         return DEFAULT_CACHE_LENGTH
 
@@ -88,8 +90,13 @@ class ModelFiles:
         for name in ("generation_config.json", CONFIG_NAME):
             if (self.path / name).exists():
                 given = self.read_json(name).get("eos_token_id")
-                tokens = given if isinstance(given, list) else [given]
-                found.update(token for token in tokens if isinstance(token, int))
+                tokens = given if isinstance(given, list) else [] if given is None else [given]
+                if not all(isinstance(token, int) for token in tokens):
+                    raise ModelFilesError(
+                        f"{self.path / name}: eos_token_id {given!r}: a token id, a list of them, "
+                        "or null"
+                    )
+                found.update(tokens)
         return frozenset(found)
 
     def read_json(self, name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from npu_compiler.errors import NpuError
 from npu_runtime.errors import FileError, WeightError
@@ -63,6 +63,11 @@ def _cut(folder: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-100])
 
 
+def _integers(folder: Path) -> None:
+    for shard in _shards(folder):
+        save_file({k: v.astype(np.int32) for k, v in load_file(shard).items()}, shard)
+
+
 BROKEN: dict[str, tuple[Change, type[NpuError], str]] = {
     "no config": (lambda f: (f / "config.json").unlink(), ModelFilesError, "no config.json"),
     "config is no JSON": (
@@ -91,6 +96,31 @@ BROKEN: dict[str, tuple[Change, type[NpuError], str]] = {
     ),
     "other dtype": (_config(dtype="float8_e4m3fn"), UnsupportedModelError, "float8_e4m3fn"),
     "more layers": (_config(num_hidden_layers=3, layer_types=None), ModelFilesError, "layers.2"),
+    "layers without end": (
+        _config(num_hidden_layers=20_000, layer_types=None),
+        ModelFilesError,
+        "says 20000 layers",
+    ),
+    "vocabulary beyond memory": (_config(vocab_size=10**9), WeightError, "'model.embed_tokens"),
+    "no vocabulary": (_config(vocab_size=0), UnsupportedModelError, "vocab_size 0"),
+    "fewer than no layers": (
+        _config(num_hidden_layers=-1, layer_types=None),
+        UnsupportedModelError,
+        r"`?num_hidden_layers`? \(?-1",
+    ),
+    "unknown activation": (_config(hidden_act="nosuch"), UnsupportedModelError, "'nosuch'"),
+    "not a number": (_config(hidden_size="wide"), UnsupportedModelError, "expected int, got str"),
+    "no positions": (
+        _config(max_position_embeddings=-1),
+        ModelFilesError,
+        "max_position_embeddings -1",
+    ),
+    "code of its own": (
+        _config(model_type="frob", auto_map={"AutoConfig": "x.Y"}),
+        UnsupportedModelError,
+        "'frob': not among.*auto_map. is not run",
+    ),
+    "integers for weights": (_integers, WeightError, "has dtype int32, not"),
     "other width": (_config(intermediate_size=128), WeightError, "has shape"),
 }
 
@@ -210,6 +240,10 @@ def test_prompts(llm: LLM, prompt: Any, error: type[NpuError], text: str) -> Non
         {"top_k": 2.5},
         {"seed": -1},
         {"stop": ""},
+        {"stop": 5},
+        {"stop": ["a", 5]},
+        {"temperature": "hot"},
+        {"top_p": None},
     ],
 )
 def test_options(llm: LLM, options: dict[str, Any]) -> None:
@@ -249,6 +283,14 @@ def test_no_tokenizer(folder: Path, tmp_path: Path) -> None:
         llm.generate("text")
     with pytest.raises(ModelFilesError, match=r"no tokenizer\.json"):
         llm.generate([5], stop="x")
+
+
+def test_end_tokens_that_are_none(folder: Path, tmp_path: Path) -> None:
+    odd = tmp_path / "model"
+    shutil.copytree(folder, odd)
+    (odd / "generation_config.json").write_text('{"eos_token_id": [1, "end"]}')
+    with pytest.raises(ModelFilesError, match=r"generation_config.json: eos_token_id \[1, 'end'\]"):
+        LLM.from_pretrained(odd, device="cpu", max_cache_len=LIMIT, chunks=(8,))
 
 
 def test_no_chat_template(llm: LLM) -> None:

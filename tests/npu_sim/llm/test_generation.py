@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
+import signal
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers.generation.logits_process import (
     TemperatureLogitsWarper,
     TopKLogitsWarper,
@@ -201,6 +206,22 @@ def test_stream_ended_early_leaves_a_usable_model(llm: LLM) -> None:
     assert _one(llm, PROMPTS[1], 10).token_ids == expected
 
 
+def test_ctrl_c_at_any_moment_leaves_a_usable_model(llm: LLM) -> None:
+    expected = _one(llm, PROMPTS[1], 60, temperature=0.7, seed=3).token_ids
+    for milliseconds in (1, 2, 4, 7):
+        texts = llm.generate(PROMPTS[1], 60, temperature=0.7, seed=3, reuse_cache=True)
+        timer = threading.Timer(milliseconds / 1e3, signal.raise_signal, [signal.SIGINT])
+        with pytest.raises(KeyboardInterrupt):
+            timer.start()
+            texts.finish()
+            timer.join()
+            time.sleep(1)  # a text that was ready first: the signal comes now
+        made = texts.generations[0].token_ids
+        assert made == expected[: len(made)]
+        again = llm.generate(PROMPTS[1], 60, 0.7, seed=3, reuse_cache=True, stream=False)
+        assert isinstance(again, Generation) and again.token_ids == expected
+
+
 def test_two_streams_in_turns(llm: LLM) -> None:
     expected = [_one(llm, p, 8).token_ids for p in PROMPTS[:2]]
     streams = [llm.generate(p, 8) for p in PROMPTS[:2]]
@@ -221,6 +242,25 @@ def test_chat_continues_its_conversation(llm: LLM) -> None:
     second = llm.chat(messages, max_new_tokens=6).finish()[0]
     fresh = llm.chat(messages, max_new_tokens=6, reuse_cache=False).finish()[0]
     assert second.token_ids == fresh.token_ids
+    assert llm.chat(messages, max_new_tokens=6, stream=False) == second
+
+
+def test_tensors_of_different_dtypes(folder: Path, program_folder: Path, tmp_path: Path) -> None:
+    def exact(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        return {k: v.bfloat16().float() if "q_proj" in k else v for k, v in tensors.items()}
+
+    texts = []
+    for mixed in (False, True):
+        copy = tmp_path / str(mixed)
+        shutil.copytree(folder, copy)
+        tensors = exact(load_file(copy / "model.safetensors"))
+        if mixed:
+            tensors = {k: v.bfloat16() if "q_proj" in k else v for k, v in tensors.items()}
+        save_file(tensors, copy / "model.safetensors")
+        # The same weights in the layout of another program are not looked at.
+        save_file({"layers.0.wq": torch.zeros(2)}, copy / "consolidated.safetensors")
+        texts.append(_one(_load(copy, program_folder, 96, (16,)), PROMPTS[2], 12))
+    assert texts[0] == texts[1]
 
 
 def test_perplexity_is_that_of_the_logits(llm: LLM) -> None:
