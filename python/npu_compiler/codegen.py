@@ -19,6 +19,7 @@ from npu_compiler.compiled_program import (
 from npu_compiler.dtypes import DTYPES
 from npu_compiler.errors import CompilerError
 from npu_compiler.graph import IRGraph
+from npu_compiler.kernels.expr import evaluate
 from npu_compiler.kernels.record import KernelRuleError
 from npu_compiler.lowering import Dispatch, Lowering
 from npu_compiler.memory import MemoryPlan
@@ -157,7 +158,7 @@ def _call(layout: _Layout, dispatch: Dispatch) -> KernelCall:
         raise CompilerError(f"{dispatch.name}: the grid {grid} is larger than a launch can be")
     source = dispatch.source
     node = dispatch.node
-    moved = sum(_bytes_touched(dispatch, name) for name in views)
+    moved = sum(_bytes_touched(dispatch, name, env) for name in views)
     return KernelCall(
         name=dispatch.name,
         kernel_name=kernel.name,
@@ -178,12 +179,16 @@ def _call(layout: _Layout, dispatch: Dispatch) -> KernelCall:
     )
 
 
-def _bytes_touched(dispatch: Dispatch, name: str) -> int:
+def _bytes_touched(dispatch: Dispatch, name: str, env: Mapping[str, int]) -> int:
+    """Bytes of an operand that are read or written at least once, at most all of it."""
     view = dispatch.operands[name]
-    counted = dispatch.operands[dispatch.kernel.touches.get(name, name)]
-    if view is None or counted is None:
+    if view is None:
         return 0
-    return prod(counted.shape) * DTYPES[view.dtype].size
+    elements = prod(view.shape)
+    touched = dispatch.kernel.touches.get(name)
+    if touched is not None:
+        elements = min(elements, evaluate(touched, env))
+    return elements * DTYPES[view.dtype].size
 
 
 def _check_types(dispatch: Dispatch) -> None:

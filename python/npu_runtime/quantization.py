@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from npu_compiler.compiled_program import CompiledProgram
 
 _QUANTIZE = RecipeStep("quantize")
+# A sample of so many channels is worth one whole expert of a mixture.
+_EXPERT = 16
 
 
 class QuantizedWeight(NamedTuple):
@@ -39,7 +41,8 @@ def quantization_errors(
     ``load_weights`` takes them), in the program's order; an empty list where nothing is quantised.
 
     Every output channel has a scale of its own, so that some of them, evenly spaced over each
-    stored tensor, tell the error of all: ``max_rows`` of each; None for all.
+    stored tensor, tell the error of all: ``max_rows`` of each (or, of a mixture, the channels of a
+    sixteenth as many experts); None for all.
 
     Raises FileError and WeightError as ``load_weights`` does.
     """
@@ -57,7 +60,9 @@ def _error(
     sampled = {}
     for key in recipe_sources(recipe):
         whole = tensors.get(key)
-        step = 1 if max_rows is None else max(1, -(-whole.shape[0] // max_rows))
+        # Experts are taken whole, with all of their channels.
+        most = max_rows if max_rows is None or whole.ndim < 3 else max(1, max_rows // _EXPERT)
+        step = 1 if most is None else max(1, -(-whole.shape[0] // most))
         sampled[key] = np.asarray(whole[::step])
         tensors.release(key)
     at = recipe.index(_QUANTIZE)
@@ -69,4 +74,4 @@ def _error(
     noise = float(np.mean(np.square(difference, dtype=np.float64)))
     ratio = noise / signal if signal else 0.0
     decibels = -10 * np.log10(ratio) if ratio else np.inf
-    return QuantizedWeight(name, len(values), float(np.sqrt(ratio)), float(decibels))
+    return QuantizedWeight(name, scales.size, float(np.sqrt(ratio)), float(decibels))

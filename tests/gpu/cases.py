@@ -146,6 +146,7 @@ def products() -> Iterator[GpuCase]:
     import torch
     from torch import nn
 
+    from tests.npu_compiler.experts import Experts, routed
     from tests.npu_compiler.harness import Function, images, trained_like
 
     for dtype in _DTYPES:
@@ -167,6 +168,13 @@ def products() -> Iterator[GpuCase]:
             compute_dtype=dtype,
             weight_dtype="int8",
         )
+        for weight_dtype in (None, "int8"):
+            yield make_case(
+                f"experts, {weight_dtype or dtype}, {dtype}",
+                *(Experts(5, 272, 80), *routed(3, 5, 272)),
+                compute_dtype=dtype,
+                weight_dtype=weight_dtype,
+            )
         for name, w in (("rows", (2, 72, 40)), ("columns", (2, 40, 72))):
             across = name == "columns"
 

@@ -23,7 +23,7 @@ OPERATOR_PARTS = 16
 # What runs under compute-sanitizer together, and the kernels whose every schedule is among it.
 SANITIZED = {
     "attention": ("attention,extremes", ("attention", "arg_reduce")),
-    "products": ("products", ("linear", "gemm", "conv2d")),
+    "products": ("products", ("linear", "expert_linear", "gemm", "conv2d")),
     "operators": ("kernels,operators", ()),
 }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from tests.npu_compiler.harness import images
+from tests.npu_compiler.harness import Function, images
 from tests.npu_compiler.op_cases import aten, case
 
 
@@ -48,6 +48,20 @@ def _products() -> None:
              w=images(7, 5), b=images(7))  # fmt: skip
 
 
+def _experts() -> None:
+    """Products with weights that an index picks; test_experts.py has more."""
+    expert = torch.tensor([2, 0, -1, 2])
+
+    def rows(m: Function, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(m.w[e], x.unsqueeze(-1)).squeeze(-1)
+
+    def columns(m: Function, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(x.unsqueeze(1), m.w[e]).squeeze(1)
+
+    case("experts", rows, (4, 7), expert, w=images(3, 5, 7))
+    case("experts_transposed", columns, (4, 7), expert.int(), w=images(3, 7, 5))
+
+
 def _einsum() -> None:
     equations: dict[str, tuple[tuple[int, ...], ...]] = {
         "ij,jk->ik": ((3, 4), (4, 5)),
@@ -86,4 +100,5 @@ def _einsum() -> None:
 
 
 _products()
+_experts()
 _einsum()

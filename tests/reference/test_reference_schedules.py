@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from npu_compiler.kernels import KERNELS
+from npu_compiler.kernels.activation import ACTIVATIONS
 from npu_compiler.kernels.record import Kernel
 from tests.reference.activations import epilogue
 from tests.reference.layouts import FLOATS, Array, assert_close, normal
@@ -18,6 +19,7 @@ from tests.reference.native_library import run_kernel
 from tests.tolerances import tolerance
 
 LINEAR, GEMM, CONV2D = KERNELS["linear"], KERNELS["gemm"], KERNELS["conv2d"]
+EXPERT_LINEAR = KERNELS["expert_linear"]
 ORDERS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 Fields = Mapping[str, Any]
 
@@ -135,6 +137,27 @@ def test_linear(case: str, short: str, reverse: bool) -> None:
     operands = linear_operands(short, m, n, k, **options)
     fields = linear_fields(options.get("full", False), "silu")
     check(LINEAR, operands, fields, schedule, k + 2, reverse)
+
+
+@ORDERS
+@pytest.mark.parametrize(("parts", "n", "k"), [(1, 33, 272), (2, 19, 528)])
+@pytest.mark.parametrize("int8", [False, True])
+@pytest.mark.parametrize("short", EXPERT_LINEAR.types["T"])
+def test_expert_linear(short: str, int8: bool, parts: int, n: int, k: int, reverse: bool) -> None:
+    rng = np.random.default_rng(n)
+    dtype = FLOATS[short]
+    w = (rng.standard_normal((3, parts, n, k)) / np.sqrt(k)).astype(dtype)
+    if int8:
+        w = rng.integers(-127, 128, w.shape).astype(np.int8)
+    operands: dict[str, Array | None] = {
+        "x": np.broadcast_to(aligned(normal(rng, (2, 1, k), dtype)), (2, 2, k)),
+        "expert": np.array([[2, 0], [-1, 1]]),
+        "w": aligned(w, k + 16),
+        "w_scale": np.full((3, parts, n), 1 / (64 * k**0.5), np.float32) if int8 else None,
+        "y": np.zeros((2, 2, n), dtype),
+    }
+    fields = {"wrap": 1, "activation": ACTIVATIONS["silu" if parts == 2 else "none"]}
+    check(EXPERT_LINEAR, operands, fields, "wide", k + 2, reverse)
 
 
 @ORDERS

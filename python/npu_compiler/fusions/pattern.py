@@ -155,13 +155,16 @@ class Cast(Pattern):
 
 
 class Op(Pattern):
-    """A node of one of ``op_types`` (separated by spaces) whose first output is the subject.
+    """A node of one of ``op_types`` (separated by spaces) whose output ``index`` is the subject.
 
     With ``commutes`` the arguments ``self`` and ``other`` match in either order.
     """
 
-    def __init__(self, op_types: str, /, *, commutes: bool = False, **args: Any) -> None:
+    def __init__(
+        self, op_types: str, index: int = 0, /, *, commutes: bool = False, **args: Any
+    ) -> None:
         self.op_types = frozenset(op_types.split())
+        self.index = index
         self.commutes = commutes
         self.args = {name: as_pattern(part) for name, part in args.items()}
 
@@ -171,10 +174,12 @@ class Op(Pattern):
             yield {**self.args, "self": self.args["other"], "other": self.args["self"]}
 
     def match(self, subject: Any, found: Match) -> Iterator[Match]:
-        if not isinstance(subject, Value) or subject.producer is None or subject.index != 0:
+        if not isinstance(subject, Value) or subject.producer is None:
             return
         node = subject.producer
         if node.op_type not in self.op_types or node.epilogue != type(node.epilogue)():
+            return
+        if subject.index != self.index:
             return
         for args in self._orders():
             if args.keys() <= node.args.keys():

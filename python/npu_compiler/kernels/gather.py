@@ -25,5 +25,5 @@ GATHER = Kernel(
         "wrap <= 1",
     ),
     flops="y.a * y.b * y.r * y.c",
-    touches={"x": "y"},
+    touches={"x": "y.a * y.b * y.r * y.c"},
 )

@@ -97,8 +97,8 @@ class Kernel:
     flops: str = "0"
     # Values of fields that native code refers to by name: ``REDUCE_SUM`` becomes NPU_REDUCE_SUM.
     constants: Mapping[str, int] = field(default_factory=dict)
-    # For operands of which a dispatch touches only a part (a table of which rows are picked): the
-    # operand with as many elements as are touched.
+    # For operands of which a dispatch touches only a part (a table of which rows are picked): how
+    # many elements, as a shape expression. What is touched several times may count each time.
     touches: Mapping[str, str] = field(default_factory=dict)
     # Other ways to run it on a GPU, the best first: the first whose condition holds is taken.
     schedules: tuple[Schedule, ...] = ()

@@ -46,5 +46,5 @@ ROTARY_CACHE = Kernel(
         "v_cache.e == v.e",
     ),
     flops="3 * q.b * q.t * (q.h + k.g) * 2 * cos.r",
-    touches={"k_cache": "k", "v_cache": "v"},
+    touches={"k_cache": "k.b * k.t * k.g * k.d", "v_cache": "v.b * v.t * v.g * v.e"},
 )

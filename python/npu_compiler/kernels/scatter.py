@@ -30,5 +30,5 @@ SCATTER = Kernel(
     ),
     flops="idx.a * idx.b * idx.r * idx.c",
     constants={f"SCATTER_{name.upper()}": value for name, value in SCATTER_OPS.items()},
-    touches={"y": "src"},
+    touches={"y": "src.a * src.b * src.r * src.c"},
 )
