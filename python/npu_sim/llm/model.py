@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from operator import index
 from reprlib import repr as short
 from typing import Any, Literal, cast, overload
@@ -35,6 +35,8 @@ from npu_sim.llm.tokens import Message, Tokenizer
 
 Prompt = str | Sequence[int]
 Prompts = Prompt | Sequence[Prompt]
+# What can be gone through but is no prompt: of a tokenizer's dict, the text of its keys.
+_NO_PROMPTS = (Mapping, Set, bytes, bytearray)
 
 
 class LLM:
@@ -96,21 +98,31 @@ class LLM:
             raise UsageError(f"compute_dtype {dtype!r}: choose from {', '.join(COMPUTE)}")
         rows = min(files.max_length, DEFAULT_CACHE_LENGTH)
         rows = rows if max_cache_len is None else max_cache_len
-        if not 1 <= rows <= files.max_length:
+        if not (is_integer(rows) and 1 <= rows <= files.max_length):
             raise UsageError(
-                f"max_cache_len {rows}: 1 to {files.max_length}, the model's own limit"
+                f"max_cache_len {rows!r}: 1 to {files.max_length}, the model's own limit"
             )
-        sizes = tuple(sorted(set(chunks), reverse=True))
-        if any(size < 1 for size in sizes):
-            raise UsageError(f"chunks {list(chunks)}: numbers of tokens, 1 and more")
+        if not (
+            isinstance(chunks, Sequence) and all(is_integer(size) and size >= 1 for size in chunks)
+        ):
+            raise UsageError(f"chunks {short(chunks)}: a list of numbers of tokens, 1 and more")
+        sizes = tuple(sorted({int(size) for size in chunks}, reverse=True))
         if weight_dtype not in (None, "int8"):
             raise UsageError(f"weight_dtype {weight_dtype!r}: int8 or None")
-        options = Options(1, rows, dtype, weight_dtype, sizes)
+        options = Options(1, int(rows), dtype, weight_dtype, sizes)
         target = device if isinstance(device, Device) else Device(device)
         with shown(progress) as report:
             model = cls(files, target, options, report)
         model._progress = _silent
         return model
+
+    def __repr__(self) -> str:
+        how = self._options
+        return (
+            f"LLM({str(self._files.path)!r}, device={self._device.kind!r}, "
+            f"max_cache_len={how.rows}, compute_dtype={how.compute_dtype!r}, "
+            f"weight_dtype={how.weight_dtype!r})"
+        )
 
     @property
     def device(self) -> Device:
@@ -215,8 +227,6 @@ class LLM:
             CacheFullError: a prompt is longer than the cache, or (while text is made) no room is
                 left for ``max_new_tokens``.
         """
-        if not isinstance(prompt, str) and not hasattr(prompt, "__len__"):
-            raise _no_prompt(prompt)
         alone = isinstance(prompt, str) or _is_ids(prompt)
         given = cast(Sequence[Prompt], [prompt] if alone else prompt)
         prompts = [self._ids(p) for p in given]
@@ -293,6 +303,8 @@ class LLM:
         """A prompt as token ids, checked."""
         if isinstance(prompt, str):
             ids = self.tokenizer.encode(prompt)
+        elif isinstance(prompt, _NO_PROMPTS):
+            raise _no_prompt(prompt)
         else:
             try:
                 ids = [index(t) for t in prompt]
@@ -364,5 +376,9 @@ def _strings(stop: object) -> tuple[str, ...]:
 
 
 def _is_ids(prompt: Any) -> bool:
-    """Whether a prompt is token ids, rather than a list of prompts."""
-    return len(prompt) == 0 or all(is_integer(t) for t in prompt)
+    """Whether a prompt is token ids, rather than a list of prompts. PromptError for neither."""
+    # Arrays and tensors know it themselves.
+    dimensions = getattr(prompt, "ndim", None)
+    if isinstance(prompt, _NO_PROMPTS) or dimensions == 0 or not hasattr(prompt, "__len__"):
+        raise _no_prompt(prompt)
+    return dimensions == 1 or len(prompt) == 0 or all(is_integer(t) for t in prompt)

@@ -36,7 +36,10 @@ class Tokenizer:
 
     def encode(self, text: str, *, special: bool = True) -> list[int]:
         """Token ids of a text; with ``special`` those that the model expects around it."""
-        found: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        try:
+            found: list[int] = self._tokenizer.encode(text, add_special_tokens=special).ids
+        except TypeError as error:
+            raise PromptError(f"a text that is no Unicode, such as {ascii(text)[:80]}") from error
         return found
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -50,7 +53,8 @@ class Tokenizer:
         ``messages`` are ``{"role": "system" | "user" | "assistant", "content": text}``. Raises
         PromptError where the model has no chat template or the template refuses them.
         """
-        if isinstance(messages, str) or not all(isinstance(m, Mapping) for m in messages):
+        listed = isinstance(messages, Sequence) and not isinstance(messages, str)
+        if not (listed and all(isinstance(m, Mapping) for m in messages)):
             raise PromptError(
                 "a conversation is a list of messages such as "
                 '{"role": "user", "content": "hello"}; for a text alone use generate'

@@ -220,6 +220,11 @@ def test_ropes_that_depend_on_the_length(folder: Path, tmp_path: Path) -> None:
         (7, PromptError, "the prompt 7 "),
         ([1.5, 2], PromptError, "of type float"),
         ([["a"]], PromptError, "of type list"),
+        ({"input_ids": [5]}, PromptError, "of type dict"),
+        ([{"input_ids": [5]}], PromptError, "of type dict"),
+        (b"fox", PromptError, "of type bytes"),
+        (np.array(5), PromptError, "of type ndarray"),
+        ("\ud800", PromptError, "no Unicode"),
     ],
 )
 def test_prompts(llm: LLM, prompt: Any, error: type[NpuError], text: str) -> None:
@@ -252,7 +257,17 @@ def test_options(llm: LLM, options: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"compute_dtype": "float8"}, {"max_cache_len": 0}, {"max_cache_len": 10**6}]
+    "options",
+    [
+        {"compute_dtype": "float8"},
+        {"max_cache_len": 0},
+        {"max_cache_len": 10**6},
+        {"max_cache_len": "64"},
+        {"chunks": 8},
+        {"chunks": (1.5,)},
+        {"chunks": (0,)},
+        {"weight_dtype": "int4"},
+    ],
 )
 def test_loading_options(folder: Path, options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
@@ -296,6 +311,6 @@ def test_end_tokens_that_are_none(folder: Path, tmp_path: Path) -> None:
 def test_no_chat_template(llm: LLM) -> None:
     with pytest.raises(PromptError, match="no chat template"):
         llm.chat([{"role": "user", "content": "hello"}])
-    for messages in ("hello", ["hello"]):
+    for messages in ("hello", ["hello"], None):
         with pytest.raises(PromptError, match="a list of messages"):
             llm.chat(messages)  # type: ignore[arg-type]

@@ -61,6 +61,9 @@ def test_batch_is_each_prompt_alone(llm: LLM) -> None:
     together = llm.generate(PROMPTS, 12, stream=False)
     assert isinstance(together, list)
     assert [g.token_ids for g in together] == [_one(llm, p, 12).token_ids for p in PROMPTS]
+    for whole in (np.array, torch.tensor):
+        assert _one(llm, whole(PROMPTS[0]), 12) == together[0]
+        assert llm.generate(whole([PROMPTS[1]]), 12, stream=False) == [together[1]]
 
 
 def test_cache_length_and_chunks_change_nothing(
