@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check
 CONSTRAINTS := -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models families bench bench-llm bench-native bench-metal metal-standin mutate-metal asan clean
+.PHONY: help venv build wheel-macos demo test test-gpu lint format pages models fuzz fuzz-ops families bench bench-llm bench-native bench-metal metal-standin mutate-metal asan clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  %-14s %s\n", $$1, $$2}'

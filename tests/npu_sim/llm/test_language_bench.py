@@ -74,6 +74,8 @@ def test_a_model_directory_is_measured(
     # Six a layer, the embedding, the rotary tables, the output layer, the choice of the token.
     assert found["dispatches_per_token"] == 2 * 6 + 4
     assert found["imported_torch"] is False
+    held = found["weight_bytes"] + found["kv_cache_bytes"]
+    assert found["peak_rss_bytes"] <= held + 200e6
     assert [row["position"] for row in found["positions"]] == [1, 2, 4, 8, 16, 32]
     assert ["torch float32" in row for row in found["positions"]] == [True] * 5 + [False]
     assert [row["name"] for row in found["contenders"]] == ["npu_sim", "torch"]
