@@ -71,6 +71,32 @@ def test_dispatches_of_a_step(batch: int, tokens: int) -> None:
     assert not set(kernels) & {"scatter", "softmax"} and result.copies == 0
 
 
+class MatrixRotary(torch.nn.Module):
+    """Rotary tables from a product of matrices, as transformers up to 5.17 computes them."""
+
+    def __init__(self, frequencies: torch.Tensor) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", frequencies)
+
+    def forward(
+        self, x: torch.Tensor, position_ids: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        column = self.frequencies[None, :, None].float().expand(position_ids.shape[0], -1, 1)
+        angles = (column @ position_ids[:, None, :].float()).transpose(1, 2)
+        both = torch.cat((angles, angles), dim=-1)
+        return both.cos().to(x.dtype), both.sin().to(x.dtype)
+
+
+def test_tables_from_a_product_of_matrices() -> None:
+    model = tiny("Qwen2")
+    model.model.rotary_emb = MatrixRotary(model.model.rotary_emb.inv_freq)
+    inputs = inputs_for(model, 2, 3, ROWS, torch.float32)
+    decoder = Decoder(model).eval()
+    names = [tensor["name"] for tensor in ir_of(decoder, inputs)["graph_inputs"]][3:]
+    result = check(decoder, *inputs, donate_inputs=names, weights_in_place=True)
+    assert count(result).total() == 6 * 2 + 3
+
+
 def test_caches_that_are_not_donated_are_copied_first() -> None:
     result = decode("Qwen2", 1, 3, donate=False)
     assert count(result)["rotary_cache"] == 2 and result.copies <= 8

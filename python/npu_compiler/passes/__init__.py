@@ -17,6 +17,7 @@ from npu_compiler.passes.fusion import fuse_epilogues
 from npu_compiler.passes.index_arithmetic import simplify_index_arithmetic
 from npu_compiler.passes.merge_linears import merge_linears
 from npu_compiler.passes.noop import eliminate_noops, resolve_getitems
+from npu_compiler.passes.outer_products import multiply_outer_products
 from npu_compiler.passes.position_masks import hide_by_infinity, use_positions
 from npu_compiler.passes.rotary_cache import fuse_rotary_cache
 from npu_compiler.passes.rotary_tables import halve_rotary_tables
@@ -38,6 +39,7 @@ CANONICALIZE: tuple[Pass, ...] = (
 )
 OPTIMIZE: tuple[Pass, ...] = (
     simplify_index_arithmetic,
+    multiply_outer_products,
     use_transposed_linears,
     hide_by_infinity,
     fuse_patterns,
