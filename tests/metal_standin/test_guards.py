@@ -23,6 +23,7 @@ from npu_runtime.errors import (
     ProgramError,
 )
 from tests.metal_standin import programs
+from tests.metal_standin.messages import BARRIER, COMMIT, DISPATCH, QUEUE
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.standin import Standin
 from tests.metal_standin.test_mps import inputs as products
@@ -30,9 +31,6 @@ from tests.metal_standin.test_ops import run
 from tests.npu_compiler.harness import Function, images
 from tests.runtime_native.toy_program import toy_program
 
-BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
-COMMIT = "MTLCommandBuffer commit"
-QUEUE = "MTLCommandQueue commandBufferWithUnretainedReferences"
 REMOVED = 11  # MTLCommandBufferErrorDeviceRemoved
 SEEDS = range(3)
 
@@ -124,15 +122,15 @@ def test_accesses_that_are_compared_are_bounded(standin: Standin, metal: Device)
     assert standin.messages(BARRIER) == 1
 
 
-def test_scratch_arrays_are_one_memory(metal: Device) -> None:
-    found = run(
-        metal,
-        Function(lambda x, y: (x.argmax(-1), y.argmax(-1))),
-        images(2, 5000),
-        images(2, 5000, seed=1),
-        dtype="float32",
-    )
-    assert found.kernels.count("arg_reduce") == 2
+def test_scratch_arrays_are_one_memory(standin: Standin, metal: Device) -> None:
+    """Attention of one query over more keys than one launch takes: a second one joins its parts."""
+    inputs = [torch.randn(1, 2, rows, 16) for rows in (1, 1500, 1500, 1)]
+    attention = torch.nn.functional.scaled_dot_product_attention
+    both = Function(lambda q, k, v, p: (attention(q, k, v), attention(p, k, v)))
+    before = standin.messages(DISPATCH)
+    found = run(metal, both, *inputs, dtype="float32")
+    assert found.kernels.count("attention") == 2
+    assert standin.messages(DISPATCH) - before >= 4
 
 
 def test_what_was_committed_is_waited_for_whatever_happens(standin: Standin, metal: Device) -> None:

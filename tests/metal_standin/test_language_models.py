@@ -11,16 +11,12 @@ pytest.importorskip("transformers")
 
 from npu_runtime.device import Device
 from npu_sim.llm import LLM, Generation
+from tests.metal_standin.messages import BARRIER, COMMIT, DISPATCH, WAIT
 from tests.metal_standin.standin import Standin
 from tests.metal_standin.test_ops import run
 from tests.npu_compiler.decoders import Decoder, inputs_for, tiny
 from tests.npu_compiler.harness import ir_of
 from tests.npu_sim.llm.families import make_model, save
-
-COMMIT = "MTLCommandBuffer commit"
-WAIT = "MTLCommandBuffer waitUntilCompleted"
-DISPATCH = "MTLComputeCommandEncoder dispatchThreadgroups:threadsPerThreadgroup:"
-BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
 
 
 @pytest.mark.parametrize(("batch", "tokens"), [(1, 1), (2, 4)])

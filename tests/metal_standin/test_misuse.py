@@ -10,12 +10,12 @@ import pytest
 
 from npu_runtime.errors import NpuError
 from tests.metal_standin.guards import KINDS, WORDS, guards, sources
+from tests.metal_standin.messages import BARRIER
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.mutate import instrumented, layers
 from tests.metal_standin.mutations import MUTATIONS, UNNOTICED
 from tests.metal_standin.standin import Standin
 
-BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
 # Left out wherever it is sent, each of these must be noticed.
 MESSAGES = (
     "MTLCommandBuffer commit",

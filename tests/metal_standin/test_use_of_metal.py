@@ -13,6 +13,7 @@ import torch
 from npu_runtime import Executor, load_weights
 from npu_runtime.device import Device
 from npu_runtime.errors import ArgumentError
+from tests.metal_standin.messages import BARRIER, COMMIT, DISPATCH, QUEUE, WAIT
 from tests.metal_standin.models import chain, is_right, run_chain
 from tests.metal_standin.standin import Standin
 from tests.metal_standin.test_ops import run
@@ -20,13 +21,8 @@ from tests.npu_compiler.harness import Function, images, ir_of
 from tests.npu_runtime import linked
 from tests.npu_runtime.programs import two_in_two_out
 
-QUEUE = "MTLCommandQueue commandBufferWithUnretainedReferences"
-COMMIT = "MTLCommandBuffer commit"
-WAIT = "MTLCommandBuffer waitUntilCompleted"
-BARRIER = "MTLComputeCommandEncoder memoryBarrierWithScope:"
 PIPELINE = "MTLComputeCommandEncoder setComputePipelineState:"
 ARGUMENTS = "MTLComputeCommandEncoder setBuffers:offsets:withRange:"
-DISPATCH = "MTLComputeCommandEncoder dispatchThreadgroups:threadsPerThreadgroup:"
 
 
 def test_a_run_is_one_command_buffer_and_one_wait(standin: Standin, metal: Device) -> None:
