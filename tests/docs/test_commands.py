@@ -20,7 +20,9 @@ PAGES = sorted(
     if path.name != "LICENSE.md"
 )
 # A command in a block or between backticks, after variables that it is given.
-_COMMAND = re.compile(r"(?:^ *|`)(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:npu-sim|make) [^`\n#]*)", re.M)
+_COMMAND = re.compile(
+    r"(?:^ *|`)(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:npu-sim|make) [^`\n#]*)", re.M
+)
 _EXAMPLE = re.compile(r"^ +(?:[A-Z_]+=\S+ )*(npu-sim [^\n#]*)", re.M)
 
 
