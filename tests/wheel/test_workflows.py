@@ -25,6 +25,24 @@ def test_workflow_parses_and_its_make_targets_exist(path: Path) -> None:
                 assert re.search(rf"^{target}:", makefile, re.M), target
 
 
+def test_pythons_and_programs_are_those_of_the_project() -> None:
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    project, builds = configuration["project"], configuration["tool"]["cibuildwheel"]["build"]
+    wheels = {re.sub(r"cp3(\d+)-\*", r"3.\1", build) for build in builds.split()}
+    oldest = project["requires-python"].removeprefix(">=")
+    assert oldest == min(wheels, key=lambda version: int(version.split(".")[1]))
+    steps = [
+        step
+        for path in WORKFLOWS
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values()
+        for step in job["steps"]
+    ]
+    given = {s["with"]["python-version"] for s in steps if "setup-python" in s.get("uses", "")}
+    assert given and given <= wheels
+    run = {p for s in steps for p in re.findall(r"\.venv/bin/([\w-]+)", s.get("run", ""))}
+    assert run and run <= project["scripts"].keys()
+
+
 def test_only_the_publishing_job_may_ask_for_an_identity() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/release.yml").read_text(encoding="utf-8"))
     asking = [n for n, job in workflow["jobs"].items() if "id-token" in job.get("permissions", {})]
