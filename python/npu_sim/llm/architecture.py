@@ -149,9 +149,13 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
 
     Raises UnsupportedModelError, naming the part that is not supported.
     """
-    from transformers import AutoModelForCausalLM
+    from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, AutoModelForCausalLM
 
     check_architecture(config, max_length)
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise UnsupportedModelError(
+            f"{config.model_type}: transformers has no causal language model of this type"
+        )
     register_attention()
     options: dict[str, Any] = {"attn_implementation": ATTENTION_NAME, "dtype": dtype}
     if experts_of(config):

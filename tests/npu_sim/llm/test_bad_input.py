@@ -83,6 +83,11 @@ BROKEN: dict[str, tuple[Change, type[NpuError], str]] = {
         UnsupportedModelError,
         "frobnicator",
     ),
+    "no language model": (
+        _config(model_type="vit"),
+        UnsupportedModelError,
+        "vit: transformers has no causal language model",
+    ),
     "encoder-decoder": (_config(model_type="t5"), UnsupportedModelError, "t5"),
     "unknown layers": (
         _config(layer_types=["linear_attention", "full_attention"], use_sliding_window=None),
