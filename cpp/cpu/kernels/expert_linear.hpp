@@ -40,9 +40,8 @@ struct ExpertArgs {
   std::byte* scratch;
 };
 
-// Rows of one expert share its weights: up to kMaxDotBlockRows of them while they pass by, more
-// while they are in cache. Sums are float32 and added up in an order that depends on k alone, so
-// that a row's result does not depend on other rows.
+// Rows of one expert share its weights. Sums are float32; how they are added up depends on the
+// plan's shape, so that a row's result does not depend on what other rows hold or where they go.
 class ExpertLinearPlan {
  public:
   ExpertLinearPlan(const ExpertShape& shape, const ExpertLayout& layout, DType dtype,

@@ -68,6 +68,8 @@ struct FloatDots {
   }
   static Acc multiply(Acc acc, Operand w, Operand x) { return V::fma(w, x, acc); }
   static Acc add(Acc a, Acc b) { return V::add(a, b); }
+  // A value that is to stay in its register, since several products take it.
+  static Operand kept(Operand v) { return v; }
   static float sum(Acc acc) { return V::sum(acc); }
 };
 
@@ -101,15 +103,33 @@ void dot_short_rows(const std::byte* w, std::int64_t row_bytes, std::int64_t per
     }
     std::int64_t kk = 0;
     for (; kk + 2 * A::kWidth <= k; kk += 2 * A::kWidth) {
+      typename A::Pair pair[S];
 #pragma GCC unroll 8
       for (int s = 0; s < S; ++s) {
         const std::byte* at = w + s * per * row_bytes + kk * A::kWeightSize;
         request<L>(at + kDotsAhead, kStepBytes);
-        const auto pair = A::weight_pair(at);
+        pair[s] = A::weight_pair(at);
+        if constexpr (M == 1) {
+          // Weights are used once: they need no registers of their own.
+          acc[s][0][0] = A::multiply(acc[s][0][0], pair[s].first, A::x(x.at<A>(0, kk)));
+          acc[s][0][1] =
+              A::multiply(acc[s][0][1], pair[s].second, A::x(x.at<A>(0, kk + A::kWidth)));
+        } else {
+          pair[s] = {A::kept(pair[s].first), A::kept(pair[s].second)};
+        }
+      }
 #pragma GCC unroll 8
-        for (int i = 0; i < M; ++i) {
-          acc[s][i][0] = A::multiply(acc[s][i][0], pair.first, A::x(x.at<A>(i, kk)));
-          acc[s][i][1] = A::multiply(acc[s][i][1], pair.second, A::x(x.at<A>(i, kk + A::kWidth)));
+      for (int i = 0; M > 1 && i < M; ++i) {
+        auto first = A::x(x.at<A>(i, kk));
+        auto second = A::x(x.at<A>(i, kk + A::kWidth));
+        if constexpr (S > 1) {
+          first = A::kept(first);
+          second = A::kept(second);
+        }
+#pragma GCC unroll 8
+        for (int s = 0; s < S; ++s) {
+          acc[s][i][0] = A::multiply(acc[s][i][0], pair[s].first, first);
+          acc[s][i][1] = A::multiply(acc[s][i][1], pair[s].second, second);
         }
       }
     }

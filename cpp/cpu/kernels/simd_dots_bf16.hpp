@@ -28,6 +28,11 @@ struct PairDots {
   }
   static Acc multiply(Acc acc, Operand w, Operand x) { return _mm512_dpbf16_ps(acc, w, x); }
   static Acc add(Acc a, Acc b) { return _mm512_add_ps(a, b); }
+  // GCC would load a value again for each product that it is a factor of.
+  static Operand kept(Operand v) {
+    asm("" : "+v"(v));
+    return v;
+  }
   static float sum(Acc acc) { return _mm512_reduce_add_ps(acc); }
 };
 

@@ -159,7 +159,8 @@ def make_model(config: Any, dtype: torch.dtype, max_length: int) -> nn.Module:
     register_attention()
     options: dict[str, Any] = {"attn_implementation": ATTENTION_NAME, "dtype": dtype}
     if experts_of(config):
-        # Gathers the weights of the experts that a token goes to, instead of looping over all.
+        # Picks the weights of the experts that a token goes to, instead of looping over all; the
+        # compiler reads them where they are (npu_compiler/fusions/experts.py).
         options["experts_implementation"] = "batched_mm"
     try:
         with _weights_without_memory():

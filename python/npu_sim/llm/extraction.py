@@ -14,15 +14,12 @@ import transformers
 from torch import Tensor
 
 from npu_runtime.weight_loader import check_tensors
-from npu_sim.llm.architecture import experts_of, head_sizes, in_a_line, make_model
+from npu_sim.llm.architecture import head_sizes, in_a_line, make_model
 from npu_sim.llm.checkpoint import checkpoint_names
 from npu_sim.llm.errors import ModelFilesError, UnsupportedModelError
 from npu_sim.llm.model_files import ModelFiles
 from npu_sim.llm.steps import AnySampler, Sampler, Step
 from torch_ir import IR, TorchIRError, extract_ir
-
-# Most bytes of experts' weights that the tokens of a chunk may gather.
-_GATHERED_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
@@ -51,15 +48,6 @@ class Extractor:
     def vocabulary(self) -> int:
         """Token ids that the model knows; logits have as many columns."""
         return int(self._config.vocab_size)
-
-    def chunk_limit(self) -> int:
-        """Most tokens of a chunk: fewer for mixtures, whose tokens gather experts' weights."""
-        sent_to = experts_of(self._config)
-        if not sent_to:
-            return 1 << 30
-        experts = (p[0].numel() for p in self._model.parameters() if p.dim() == 3)
-        gathered = max(experts, default=0) * self._dtype.itemsize * sent_to
-        return max(1, _GATHERED_BYTES // max(gathered, 1))
 
     def step(self, shape: StepShape) -> IR:
         """The IR of a step. Its inputs are input_ids, positions, slots, (last,) caches_0, …"""

@@ -89,7 +89,7 @@ class ProgramBuilder:
     def generating(self, options: Options) -> CompiledProgram:
         """Entry points ``prefill`` (and ``prefill_N``), ``decode``, ``sample``, ``sample_all``."""
         extractor = self._ready(options)
-        chunks = [c for c in options.chunks if 1 < c <= extractor.chunk_limit()]
+        chunks = [c for c in options.chunks if c > 1]
         total = len(chunks) + 3
         parts: dict[str, CompiledProgram] = {}
         for tokens in (*chunks, 1):
@@ -108,7 +108,7 @@ class ProgramBuilder:
 
     def scoring(self, options: Options) -> CompiledProgram:
         """A program that returns the logits of every token of a chunk."""
-        chunk = min(max(options.chunks, default=1), self._ready(options).chunk_limit())
+        chunk = max(options.chunks, default=1)
         self._progress("compiling score", 0, 1)
         return npu_compiler.link({"score": self._step("score", options, chunk, every_row=True)})
 
