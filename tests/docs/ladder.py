@@ -1,7 +1,7 @@
 """The table of docs/metal.md that says which steps of evidence each shader has passed.
 
 ``python -m tests.docs.ladder`` writes it. What stands in the columns is held by tests that go
-through all shaders (1, 3 compiled, 5), all kernels (2, 4) or all launches (3 run).
+through all shaders (1, 3 compiled, 5), all kernels (2, 4) and all schedules (2, 3 run, 4).
 """
 
 from __future__ import annotations
