@@ -26,7 +26,11 @@ def experts64(operands: dict[str, Array | None], activation: str) -> Array:
     """The kernel's definition in float64."""
     x, expert, w, w_scale = (operands[name] for name in ("x", "expert", "w", "w_scale"))
     assert x is not None and expert is not None and w is not None
-    h = np.einsum("tck,tcpnk->ptcn", x.astype(np.float64), w.astype(np.float64)[expert])
+    h = np.zeros((w.shape[1], *expert.shape, w.shape[2]))
+    for e in range(len(w)):
+        there = expert % len(w) == e
+        rows = x.astype(np.float64)[there]
+        h[:, there] = np.einsum("rk,pnk->prn", rows, w[e].astype(np.float64), optimize=True)
     if w_scale is not None:
         h = h * np.moveaxis(w_scale[expert], 2, 0)
     gate: Array = FUNCTIONS[activation](torch.from_numpy(h[0])).numpy()
