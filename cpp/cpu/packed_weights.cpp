@@ -7,8 +7,12 @@
 namespace npu::cpu {
 namespace {
 
+#ifdef NPU_SEPARATE_PACKED_WEIGHTS
+constexpr std::size_t kChunkBytes = 0;
+#else
 // Pages are touched only as they fill, so an unfinished chunk costs address space alone.
 constexpr std::size_t kChunkBytes = std::size_t{64} << 20;
+#endif
 
 struct Chunk {
   std::weak_ptr<HostBuffer> memory;
