@@ -1,4 +1,6 @@
-"""The commands that pages show exist, with every option; links between pages lead somewhere."""
+"""The commands that pages show and workflows run exist, with every option; links between pages lead
+somewhere.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,10 @@ PAGES = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*/*.md"))
     if path.name != "LICENSE.md"
 )
+WORKFLOWS = sorted(ROOT.glob(".github/workflows/*.yml"))
 # A command in a block or between backticks, after variables that it is given.
 _COMMAND = re.compile(
-    r"(?:^ *|`)(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:npu-sim|make) [^`\n#]*)", re.M
+    r"(?:^ *|`|run: )(?:[A-Z_]+=\S+ )*(?:\.venv/bin/)?((?:npu-sim|make) [^`\n#]*)", re.M
 )
 _EXAMPLE = re.compile(r"^ +(?:[A-Z_]+=\S+ )*(npu-sim [^\n#]*)", re.M)
 
@@ -50,7 +53,9 @@ def problems(arguments: list[str]) -> list[str]:
     return [name for name in given if name not in options | {"--help"}]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize(
+    "page", [*PAGES, *WORKFLOWS], ids=lambda page: page.relative_to(ROOT).as_posix()
+)
 def test_commands_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     unknown = [found for c in commands(text, _COMMAND, "npu-sim") for found in problems(c)]
