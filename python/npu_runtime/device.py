@@ -37,7 +37,8 @@ def _reason(kind: str) -> str:
     try:
         _native.Device(kind)
     except DeviceUnavailableError as error:
-        return f" ({error})"
+        # A kind that this build lacks has no more to say.
+        return "" if str(error).startswith("no device") else f" ({error})"
     return ""
 
 
