@@ -74,14 +74,16 @@ def chat_command(
                     typer.echo(piece.text, nl=False)
         except KeyboardInterrupt:
             answer.close()
-            notice("the answer was ended")
         made = answer.generations[0]
         messages.append({"role": "assistant", "content": made.text})
+        reason = made.finish_reason or "interrupted"
         if json:
-            said = {"role": "assistant", "content": made.text, "finish_reason": made.finish_reason}
+            said = {"role": "assistant", "content": made.text, "finish_reason": reason}
             typer.echo(dumps(said))
         else:
             typer.echo("")
+        if made.finish_reason is None:
+            notice("the answer was ended")
 
 
 def _read_line() -> str | None:

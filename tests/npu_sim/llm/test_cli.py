@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 
 from npu_sim.cli import app
 from npu_sim.llm import LLM
+from npu_sim.llm.generation import Piece, TextStream
 from tests.npu_sim.llm.families import make_model, save
 
 OPTIONS = ("--max-cache-len", "64", "--device", "cpu", "--max-new-tokens", "8")
@@ -61,6 +62,24 @@ def test_chat_answers_every_line(folder: Path) -> None:
     lines = [json.loads(line) for line in answers.splitlines()]
     assert [line["role"] for line in lines] == ["assistant"] * 2
     assert call("chat", folder, *OPTIONS, text="the fox\n").stdout == f"{lines[0]['content']}\n"
+
+
+def test_ctrl_c_ends_an_answer_and_not_the_conversation(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, pressed = TextStream.__next__, []
+
+    def interrupted(stream: TextStream) -> Piece:
+        if len(stream.generations[0].token_ids) == 3 and not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        return whole(stream)
+
+    monkeypatch.setattr(TextStream, "__next__", interrupted)
+    result = call("chat", folder, *OPTIONS, "--json", text="the fox\njumps\n")
+    reasons = [json.loads(line)["finish_reason"] for line in result.stdout.splitlines()]
+    assert reasons[0] == "interrupted" and reasons[1] in ("length", "stop")
+    assert result.stderr.count("the answer was ended") == 1
 
 
 def test_errors_are_one_line(folder: Path, tmp_path: Path) -> None:
