@@ -30,7 +30,8 @@ _WITHOUT_EFFECT = frozenset(
         "use_cache",
     }
 )
-# Modules whose attention was computed here, while somebody counts.
+# While a model is called: where its tokens stand, (B, T), and the modules that asked for attention.
+_positions: ContextVar[Tensor] = ContextVar("positions")
 _calls: ContextVar[list[nn.Module] | None] = ContextVar("calls", default=None)
 
 
@@ -43,32 +44,33 @@ def register_attention() -> None:
 
 
 @contextmanager
-def attention_calls() -> Iterator[list[nn.Module]]:
-    """The modules whose attention is computed here meanwhile, each as often as that happens."""
+def attention_at(positions: Tensor) -> Iterator[list[nn.Module]]:
+    """Tokens stand at ``positions`` (B, T) int64 meanwhile. Gives the modules whose attention is
+    computed here, each as often as that happens.
+    """
     calls: list[nn.Module] = []
-    token = _calls.set(calls)
+    tokens = _positions.set(positions), _calls.set(calls)
     try:
         yield calls
     finally:
-        _calls.reset(token)
+        _positions.reset(tokens[0])
+        _calls.reset(tokens[1])
 
 
 def position_mask(
-    batch_size: int,
-    q_length: int,
+    *,
     kv_length: int,
-    q_offset: Tensor,
     mask_function: Callable[..., Any],
     local_size: int | None = None,
     **_: Any,
 ) -> Tensor:
-    """The bool mask (B, 1, T, rows) of what each token sees: keys up to its position, not further
-    back than a window. ``q_offset`` holds the positions (B, T), as a cache's ``get_query_offset``
-    gave them; the operators are those of a trace of any length.
+    """The bool mask (B, 1, T, rows) of what each token sees: keys up to its position
+    (`attention_at`), not further back than a window. What transformers says of positions differs
+    between its versions, and is the same for all sequences.
     """
     _check_mask(mask_function, local_size)
     keys = torch.arange(kv_length)
-    positions = q_offset[:, None, :, None]
+    positions = _positions.get()[:, None, :, None]
     visible = keys <= positions
     if local_size is not None:
         visible = visible & (keys > positions - local_size)

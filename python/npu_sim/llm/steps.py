@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import Cache
 from transformers.cache_utils import CacheLayerMixin
 
-from npu_sim.llm.attention import attention_calls
+from npu_sim.llm.attention import attention_at
 from npu_sim.llm.errors import UnsupportedModelError
 
 
@@ -67,6 +67,9 @@ class PositionLayer(CacheLayerMixin):  # type: ignore[no-untyped-call]
         """Rows of a sequence."""
         return self._rows
 
+    # Its name in transformers up to 5.13.
+    get_max_cache_shape = get_max_length
+
 
 def _written(cache: Tensor, states: Tensor, slots: Tensor) -> Tensor:
     """The cache (B * rows, G, D) with states (B, G, T, D) in its rows ``slots`` (B, T)."""
@@ -75,17 +78,12 @@ def _written(cache: Tensor, states: Tensor, slots: Tensor) -> Tensor:
 
 
 class PositionCache(Cache):
-    """The caches of all layers, and the positions (B, T) of the tokens of this step."""
+    """The caches of all layers."""
 
-    def __init__(self, caches: list[Tensor], positions: Tensor, slots: Tensor, rows: int) -> None:
+    def __init__(self, caches: list[Tensor], slots: Tensor, rows: int) -> None:
         pairs = zip(caches[::2], caches[1::2], strict=True)
         self._own = [PositionLayer(k, v, slots, rows) for k, v in pairs]
         super().__init__(layers=list(self._own))
-        self._positions = positions
-
-    def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
-        """Positions (B, T) of the tokens: the mask function makes the mask from them."""
-        return self._positions
 
     def check(self, attended: int) -> None:
         """Raise UnsupportedModelError unless each layer has put its keys and values here once, and
@@ -143,7 +141,7 @@ class Step(nn.Module):
             The likeliest next tokens (B, 1), the logits (B, 1, V) that they come from, the updated
             caches; with ``every_row`` the logits (B, T, V) and the updated caches.
         """
-        cache = PositionCache(caches, positions, slots, self._rows)
+        cache = PositionCache(caches, slots, self._rows)
         hook = None
         if last is not None:
             head = self.model.get_output_embeddings()  # type: ignore[operator]
@@ -151,7 +149,7 @@ class Step(nn.Module):
             # (scales, soft caps) stays the model's.
             hook = head.register_forward_pre_hook(lambda _, given: (_rows(given[0], last),))
         try:
-            with attention_calls() as calls:
+            with attention_at(positions) as calls:
                 logits = self.model(
                     input_ids=input_ids,
                     position_ids=positions,

@@ -25,7 +25,7 @@ from npu_sim.llm import (
     UnsupportedModelError,
     UnusedTensorsWarning,
 )
-from npu_sim.llm.attention import position_mask
+from npu_sim.llm.attention import attention_at, position_mask
 from tests.npu_sim.llm.families import VOCABULARY, make_model, save
 
 LIMIT = 24
@@ -186,8 +186,8 @@ def test_an_attention_mask_of_its_own() -> None:
     )
 
     def masked(function: Any, window: int | None) -> torch.Tensor:
-        positions = torch.tensor([[3]])
-        return position_mask(1, 1, 6, positions, function, window)[0, 0]
+        with attention_at(torch.tensor([[3]])):
+            return position_mask(kv_length=6, mask_function=function, local_size=window)[0, 0]
 
     assert masked(causal_mask_function, None).tolist() == [[True] * 4 + [False] * 2]
     sliding = masked(sliding_window_causal_mask_function(2), 2)

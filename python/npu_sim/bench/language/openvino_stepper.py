@@ -24,7 +24,7 @@ from npu_sim.bench.language.settings import Settings
 from npu_sim.bench.language.stepper import Stepper
 from npu_sim.bench.language.torch_stepper import cache_sizes
 from npu_sim.errors import NpuSimError
-from npu_sim.llm.attention import position_mask
+from npu_sim.llm.attention import attention_at, position_mask
 
 _ATTENTION = "npu_sim_openvino"
 _BFLOAT16 = ml_dtypes.bfloat16
@@ -111,18 +111,13 @@ class OpenVinoStepper(Stepper):
 class _GivenCache(transformers.Cache):
     """Keys and values (B, G, rows, D) of each layer, which tokens are appended to."""
 
-    def __init__(self, past: Sequence[Tensor], positions: Tensor) -> None:
+    def __init__(self, past: Sequence[Tensor]) -> None:
         self.own: list[Any] = []
         for keys, values in zip(past[::2], past[1::2], strict=True):
             layer: Any = DynamicLayer()  # type: ignore[no-untyped-call]
             layer.keys, layer.values, layer.is_initialized = keys, values, True
             self.own.append(layer)
         super().__init__(layers=list(self.own))
-        self._positions = positions
-
-    def get_query_offset(self, layer_idx: int = 0) -> Tensor:  # type: ignore[override]
-        """Positions (B, T) of the tokens: `position_mask` makes the mask from them."""
-        return self._positions
 
 
 class _Step(nn.Module):
@@ -133,14 +128,15 @@ class _Step(nn.Module):
         self.model = model
 
     def forward(self, input_ids: Tensor, positions: Tensor, *past: Tensor) -> tuple[Tensor, ...]:
-        cache = _GivenCache(past, positions)
-        logits = self.model(
-            input_ids=input_ids,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        ).logits
+        cache = _GivenCache(past)
+        with attention_at(positions):
+            logits = self.model(
+                input_ids=input_ids,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            ).logits
         updated = [t for layer in cache.own for t in (layer.keys, layer.values)]
         return (logits, *updated)
 
