@@ -144,9 +144,10 @@ def test_a_mixture_copies_no_weights(family: str, tmp_path: Path) -> None:
         calls = llm.program.entry(entry).kernel_calls
         kernels = [call.kernel_name for call in calls]
         assert kernels.count("expert_linear") == 2 * layers
-        # What is gathered are rows: of the embedding and of the last token.
+        # What is gathered are rows: of the embedding, of the last token, and in some versions of
+        # transformers of each token for each of its experts.
         gathered = [call.operands[-1] for call in calls if call.kernel_name == "gather"]
-        assert all(y is not None and np.prod(y.shape) <= 16 * 64 for y in gathered)
+        assert all(y is not None and np.prod(y.shape) <= 2 * 16 * 64 for y in gathered)
         if entry == "decode":
             assert len(kernels) == 15 * layers + 4
 
