@@ -69,7 +69,12 @@ def test_append() -> None:
     more = {"w": W, "x": W[:2] + 1}
     joined = run_recipe((LOAD, RecipeStep("append", sources=("x",))), more)
     assert np.array_equal(joined, np.concatenate([W, W[:2] + 1]))
-    for other in (W[:, :2], W[0], W.astype(np.float64)):
+    # Floating dtypes that differ are widened, so that neither side is rounded.
+    half = {"w": W.astype(np.float16), "x": (W[:2] + 1).astype(ml_dtypes.bfloat16)}
+    joined = run_recipe((LOAD, RecipeStep("append", sources=("x",))), half)
+    assert joined.dtype == np.float32
+    assert np.array_equal(joined, np.concatenate([t.astype(np.float32) for t in half.values()]))
+    for other in (W[:, :2], W[0], W.astype(np.int32)):
         with pytest.raises(RecipeError, match="append"):
             run_recipe((LOAD, RecipeStep("append", sources=("x",))), {"w": W, "x": other})
     with pytest.raises(RecipeError, match="append"):
