@@ -32,6 +32,7 @@ DeviceOption = Annotated[
 ModeOption = Annotated[
     str,
     typer.Option(
+        "--mode",
         metavar="MODE",
         help="How nodes are grouped into segments: cost (cheapest), consecutive (the IR's order).",
     ),
