@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 
@@ -30,6 +33,8 @@ SIZES: dict[str, Any] = {
 }
 _MIXTURE = {"num_experts": 6, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
 _LAYERS = ["sliding_attention", "full_attention"]
+# Those of FAMILIES that are mixtures of experts.
+MIXTURES = ("qwen3_moe", "mixtral")
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2Config", {"tie_word_embeddings": True}),
     "qwen3": ("Qwen3Config", {"head_dim": 24}),
@@ -77,7 +82,7 @@ _OWN_NAMES = {
 }
 
 
-def make_model(family: str, **settings: Any) -> Any:
+def make_model(family: str, seed: int = 7, **settings: Any) -> Any:
     """A float32 model with trained-like random weights: norms off one, logits that differ."""
     _quiet()
     name, own = FAMILIES[family]
@@ -85,7 +90,7 @@ def make_model(family: str, **settings: Any) -> Any:
     sizes = {key: value for key, value in SIZES.items() if key not in left_out}
     config = getattr(transformers, name)(**{**sizes, **own, **settings})
     config.dtype = torch.float32
-    torch.manual_seed(7)
+    torch.manual_seed(seed)
     model = transformers.AutoModelForCausalLM.from_config(config).float().eval()
     with torch.no_grad():
         for parameter in model.parameters():
@@ -94,6 +99,13 @@ def make_model(family: str, **settings: Any) -> Any:
             else:
                 parameter.mul_(3.0)
     return model.requires_grad_(False)
+
+
+def reference(model: Any, tokens: list[int], dtype: torch.dtype) -> NDArray[np.float32]:
+    """Logits of transformers, eager attention, as float32."""
+    copy = model if dtype == torch.float32 else deepcopy(model).to(dtype)
+    found: NDArray[np.float32] = copy(torch.tensor([tokens])).logits[0].float().numpy()
+    return found
 
 
 def save(model: nn.Module, folder: Path, *, shard: str = "5GB", dtype: str = "float32") -> Path:

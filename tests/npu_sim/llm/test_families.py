@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,20 +12,12 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from npu_sim.llm import LLM, UnusedTensorsWarning
-from tests.npu_sim.llm.families import FAMILIES, VOCABULARY, make_model, save
+from tests.npu_sim.llm.families import FAMILIES, MIXTURES, VOCABULARY, make_model, reference, save
 
 # Crosses the windows (24), chunks and their padding.
 PROMPT = [int(t) for t in np.random.default_rng(5).integers(2, VOCABULARY, 37)]
 STEPS = 24
 CHUNKS = (16,)
-MIXTURES = ("qwen3_moe", "mixtral")
-
-
-def reference(model: Any, tokens: list[int], dtype: torch.dtype) -> NDArray[np.float32]:
-    """Logits of transformers, eager attention, as float32."""
-    copy = model if dtype == torch.float32 else deepcopy(model).to(dtype)
-    found: NDArray[np.float32] = copy(torch.tensor([tokens])).logits[0].float().numpy()
-    return found
 
 
 def distance(found: NDArray[np.float32], wanted: NDArray[np.float32], family: str = "") -> float:
