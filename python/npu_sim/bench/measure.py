@@ -55,12 +55,13 @@ def interleave(
     rounds: int = 12,
     turn_seconds: float = 0.1,
     warmup_seconds: float = 0.3,
+    untimed: int = 2,
     on_turn: Callable[[], None] | None = None,
     before_turn: Mapping[str, Callable[[], object]] | None = None,
 ) -> dict[str, Statistics]:
     """Time callables in turns of about ``turn_seconds`` each, ``rounds`` times round.
 
-    Two untimed calls open every turn: they wait out the spinning threads of the one before and
+    ``untimed`` calls open every turn: they wait out the spinning threads of the one before and
     warm the caches. The order is reversed every other round. ``on_turn`` is called after each
     turn (for a progress bar), ``before_turn[name]`` untimed before each of a callable's turns.
     """
@@ -81,7 +82,7 @@ def interleave(
             for name in names if turn % 2 == 0 else reversed(names):
                 if before_turn is not None and name in before_turn:
                     before_turn[name]()
-                samples[name] += _turn(runs[name], turn_seconds)
+                samples[name] += _turn(runs[name], turn_seconds, untimed)
                 if on_turn is not None:
                     on_turn()
             gc.collect()
@@ -92,9 +93,9 @@ def interleave(
     return {name: Statistics.of(times) for name, times in samples.items()}
 
 
-def _turn(run: Callable[[], object], seconds: float) -> list[float]:
-    run()
-    run()
+def _turn(run: Callable[[], object], seconds: float, untimed: int) -> list[float]:
+    for _ in range(untimed):
+        run()
     times: list[float] = []
     end = time.perf_counter() + seconds
     while not times or time.perf_counter() < end:

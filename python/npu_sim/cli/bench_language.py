@@ -15,6 +15,8 @@ from npu_sim.errors import UsageError
 # Positions at which ``--sweep`` times a token: powers of two, and the last that a model of 32,768
 # has room for beside a reply.
 LONGEST = 32_640
+# The longest prompt that ``--sweep`` times: every contender takes seconds for each.
+LONGEST_PROMPT = 1024
 
 
 def is_language_model(model: str) -> bool:
@@ -50,7 +52,8 @@ def bench_language(
         raise UsageError("--chart draws the times over positions: give --sweep, too")
     check_names(against)
     length = max_cache_len or (LONGEST + 128 if sweep else prompt_tokens + 256)
-    positions = [*(2**i for i in range(LONGEST.bit_length())), LONGEST] if sweep else []
+    powers = [2**i for i in range(LONGEST.bit_length())] if sweep else []
+    positions = [*powers, LONGEST] if sweep else []
     with _folder(model, random_weights) as folder, progress() as display:
         task = display.add_task("starting", total=None)
         found = bench(
@@ -59,6 +62,7 @@ def bench_language(
                 prompt=prompt_tokens,
                 max_cache_len=length,
                 positions=tuple(p for p in positions if p < length),
+                prompts=tuple(p for p in powers if p < length and p <= LONGEST_PROMPT),
                 weight_dtype=weight_dtype,
                 device=device,
                 threads=threads,
@@ -76,6 +80,7 @@ def bench_language(
     stdout().print(report.table(found))
     if found["positions"]:
         stdout().print(report.positions_table(found))
+        stdout().print(report.prompts_table(found))
     for peer in found["absent"]:
         typer.echo(f"{peer['name']}: {peer['reason']}")
     facts(report.facts(found))

@@ -78,6 +78,8 @@ def test_a_model_directory_is_measured(
     assert found["peak_rss_bytes"] <= held + 200e6
     assert [row["position"] for row in found["positions"]] == [1, 2, 4, 8, 16, 32]
     assert ["torch float32" in row for row in found["positions"]] == [True] * 5 + [False]
+    assert [row["tokens"] for row in found["prompts"]] == [1, 2, 4, 8, 16, 32]
+    assert all(row["torch float32"]["median_ms"] > 0 for row in found["prompts"])
     assert [row["name"] for row in found["contenders"]] == ["npu_sim", "torch"]
     (absent,) = found["absent"]
     assert absent["reason"] == "not installed: pip install llama-cpp-python"

@@ -1,4 +1,4 @@
-"""The result of a language model's benchmark as a table, and as a chart over positions."""
+"""The result of a language model's benchmark as tables, and as a chart."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from npu_sim.extras import require
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.table import Table
 
 
@@ -59,13 +60,22 @@ def facts(found: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def positions_table(found: Mapping[str, Any]) -> Table:
     """Milliseconds per token (and interquartile range); "-" where a contender is left out."""
+    return _over(found, "positions", "position", "position")
+
+
+def prompts_table(found: Mapping[str, Any]) -> Table:
+    """Milliseconds from a prompt to the first token, as `positions_table`."""
+    return _over(found, "prompts", "tokens", "prompt")
+
+
+def _over(found: Mapping[str, Any], series: str, key: str, heading: str) -> Table:
     from rich.table import Table
 
-    names = [f"{row['name']} {row['precision']}" for row in found["contenders"]]
-    shown = Table("position", *names, box=None, pad_edge=False)
-    for row in found["positions"]:
+    names = _names(found)
+    shown = Table(heading, *names, box=None, pad_edge=False)
+    for row in found[series]:
         shown.add_row(
-            f"{row['position']:,}",
+            f"{row[key]:,}",
             *(
                 f"{row[name]['median_ms']:.1f} ({row[name]['iqr_ms']:.1f})" if name in row else "-"
                 for name in names
@@ -74,27 +84,38 @@ def positions_table(found: Mapping[str, Any]) -> Table:
     return shown
 
 
+def _names(found: Mapping[str, Any]) -> list[str]:
+    return [f"{row['name']} {row['precision']}" for row in found["contenders"]]
+
+
 def chart(found: Mapping[str, Any], path: Path) -> None:
-    """Milliseconds per token over the position, logarithmic, quartiles shaded; .svg or .png."""
+    """Milliseconds per token over the position and to the first token over the length of the
+    prompt, logarithmic, quartiles shaded; .svg or .png.
+    """
     matplotlib = require("matplotlib", "a chart")
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4), layout="constrained")
-    for row in found["contenders"]:
-        name = f"{row['name']} {row['precision']}"
-        where = [at["position"] for at in found["positions"] if name in at]
-        times = [at[name] for at in found["positions"] if name in at]
-        axes.plot(where, [t["median_ms"] for t in times], marker="o", label=name)
-        low = [t["lower_quartile_ms"] for t in times]
-        axes.fill_between(where, low, [t["upper_quartile_ms"] for t in times], alpha=0.2)
+    figure, (tokens, prompts) = pyplot.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    _draw(tokens, found, "positions", "position")
     floor = found["weight_bytes_per_token"] / found["read_gb_s"] / 1e6
-    axes.axhline(floor, linestyle="--", color="grey", label="reading the weights once")
-    axes.set(xscale="log", xlabel="tokens in the cache", ylabel="ms per token")
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log", base=2)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.legend()
+    tokens.axhline(floor, linestyle="--", color="grey", label="reading the weights once")
+    tokens.set(xlabel="tokens in the cache", ylabel="ms per token")
+    _draw(prompts, found, "prompts", "tokens")
+    prompts.set(xlabel="tokens of the prompt", ylabel="ms to the first token")
+    tokens.legend()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     pyplot.close(figure)
+
+
+def _draw(axes: Axes, found: Mapping[str, Any], series: str, key: str) -> None:
+    for name in _names(found):
+        there = [row for row in found[series] if name in row]
+        where, times = [row[key] for row in there], [row[name] for row in there]
+        axes.plot(where, [t["median_ms"] for t in times], marker="o", label=name)
+        low = [t["lower_quartile_ms"] for t in times]
+        axes.fill_between(where, low, [t["upper_quartile_ms"] for t in times], alpha=0.2)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.yaxis.set_major_formatter("{x:g}")

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from npu_compiler.cache import ENVIRONMENT_VARIABLE
@@ -78,13 +79,7 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
     probe = BandwidthProbe(settings.threads, min(max(needed, _CACHE_BYTES), _ENOUGH_BYTES))
 
     on_step(f"prompts of {settings.prompt} tokens")
-    prompt = [1 + i % 1000 for i in range(settings.prompt)]
-    prompts = interleave(
-        {_label(s): _prompting(s, prompt) for s in steppers},
-        rounds=max(2, settings.rounds // 2),
-        turn_seconds=0.0,
-        warmup_seconds=0.0,
-    )
+    prompts = _prompts(steppers, settings.prompt, rounds=max(2, settings.rounds // 2), untimed=2)
     on_step(f"tokens after {settings.prompt}")
     tokens, read = _tokens(steppers, probe, settings.prompt, settings.rounds, settings.turn_seconds)
     swept = []
@@ -94,6 +89,12 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
         there = [s for s in steppers if s.furthest is None or position <= s.furthest]
         times, _ = _tokens(there, probe, position, rounds, settings.turn_seconds)
         swept.append({"position": position, **{k: v.to_dict() for k, v in times.items()}})
+    read_through = []
+    for length in settings.prompts:
+        on_step(f"prompts of {length} tokens")
+        there = [s for s in steppers if s.any_prompt]
+        times = _prompts(there, length, rounds=max(2, settings.rounds // 3), untimed=1)
+        read_through.append({"tokens": length, **{k: v.to_dict() for k, v in times.items()}})
 
     mine = tokens[_label(own)]
     bandwidth = probe.bandwidth(read.median)
@@ -133,6 +134,7 @@ def _bench(settings: Settings, on_step: Callable[[str], None]) -> dict[str, Any]
         ],
         "absent": [{"name": a.name, "reason": a.reason} for a in absent],
         "positions": swept,
+        "prompts": read_through,
     }
 
 
@@ -144,8 +146,18 @@ def _label(stepper: Stepper) -> str:
     return f"{stepper.name} {stepper.precision}"
 
 
-def _prompting(stepper: Stepper, ids: Sequence[int]) -> Callable[[], object]:
-    return lambda: stepper.prompt(ids)
+def _prompts(
+    steppers: Sequence[Stepper], length: int, *, rounds: int, untimed: int
+) -> dict[str, Statistics]:
+    """Times from a prompt to its next token, in turns."""
+    ids = [1 + i % 1000 for i in range(length)]
+    return interleave(
+        {_label(s): partial(s.prompt, ids) for s in steppers},
+        rounds=rounds,
+        turn_seconds=0.0,
+        warmup_seconds=0.0,
+        untimed=untimed,
+    )
 
 
 def _tokens(

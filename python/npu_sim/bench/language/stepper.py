@@ -22,6 +22,8 @@ class Stepper(ABC):
     precision: str
     # Where ``--sweep`` goes no further: `move_to` would take many minutes. None: nowhere.
     furthest: int | None = None
+    # Whether a prompt of another length costs nothing but its tokens.
+    any_prompt = True
 
     @abstractmethod
     def prompt(self, ids: Sequence[int]) -> int:

@@ -24,6 +24,7 @@ class TorchCompileStepper(Stepper):
     """
 
     name = "torch-compile"
+    any_prompt = False
 
     def __init__(self, settings: Settings) -> None:
         torch.set_num_threads(settings.threads)
