@@ -2,7 +2,7 @@
 
     python benchmarks/gpu/programs.py DIR [--rows 4096] [--dtype bfloat16] [--weights int8]
 
-DIR/qwen2.5-1.5b.npubin (entry points prefill: 128 tokens, prefill_16, decode) and
+DIR/qwen2.5-1.5b.npubin (entry points prefill: 128 tokens, prefill_32, prefill_8, decode) and
 DIR/resnet50.npubin. Needs PyTorch and transformers; then, where the GPU is:
 
     python benchmarks/gpu/dispatches.py DIR/qwen2.5-1.5b.npubin --entry decode --input pos=4000

@@ -18,6 +18,9 @@ from npu_runtime.prepared_run import PreparedRun
 from npu_runtime.weight_set import WeightSet
 
 _CACHE_PREFIX = "caches_"
+# What a step costs besides its tokens, in tokens: reading the weights. Steps of Qwen2.5-1.5B of 1,
+# 8, 32 and 128 tokens take 93, 167, 322 and 950 ms on two cores with AVX512_BF16.
+_STEP_COST = 16
 
 
 @dataclass
@@ -96,8 +99,7 @@ class Engine:
             for entry in program.entry_points
         }
         self._steps = [e for e in self._entries.values() if e.caches]
-        # Steps by size; the last token of a prompt may be all there is.
-        self._chunks = sorted(self._steps, key=lambda e: e.tokens)
+        self._chunks = _cheapest_chunks(self._steps, batch)
         self._free: list[Caches] = []
 
     @property
@@ -156,9 +158,7 @@ class Engine:
         entries: list[Entry] = []
         left = max(len(prompt) for prompt in prompts)
         while left > 0:
-            # Padding to the next size costs less than two steps more.
-            fits = (e for e in self._chunks if left <= 2 * e.tokens)
-            entries.append(next(fits, self._chunks[-1]))
+            entries.append(self._chunks[min(left, len(self._chunks)) - 1])
             left -= entries[-1].tokens
         after = sum(entry.tokens for entry in entries)
         for entry in entries:
@@ -235,6 +235,21 @@ class Engine:
 def tokens_of(buffer: NPUBuffer) -> NDArray[np.int64]:
     """Token ids (B, 1) on the device as (B,)."""
     return buffer.to_numpy(np.int64)[:, 0]
+
+
+def _cheapest_chunks(steps: Sequence[Entry], batch: int) -> list[Entry]:
+    """For every number of tokens, from 1 to what the largest step takes, the step to begin with:
+    those that cost least together, padding included.
+    """
+    costs, first = [0], []
+    for left in range(1, max(step.tokens for step in steps) + 1):
+        cost, entry = min(
+            ((batch * s.tokens + _STEP_COST + costs[max(left - s.tokens, 0)], s) for s in steps),
+            key=lambda found: found[0],
+        )
+        costs.append(cost)
+        first.append(entry)
+    return first
 
 
 def _common(held: Sequence[int], prompt: Sequence[int]) -> int:

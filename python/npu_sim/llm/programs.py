@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Tokens of a prompt that a step takes at once: the larger for prompts, the smaller for short ones
 # and for what is left over.
-CHUNKS = (128, 16)
+CHUNKS = (128, 32, 8)
 # Most tokens that top_k and top_p choose among, sorted on the device.
 CANDIDATES = 1024
 # Called with a text, steps done, and steps in all.

@@ -273,3 +273,14 @@ def test_perplexity_is_that_of_the_logits(llm: LLM) -> None:
     scores = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
     expected = np.exp(-np.mean(scores[np.arange(len(ids) - 1), ids[1:]]))
     assert llm.perplexity(ids) == pytest.approx(expected, rel=1e-5)
+
+
+def test_prompts_go_in_the_cheapest_chunks(folder: Path, program_folder: Path) -> None:
+    engine = _load(folder, program_folder, 96, (32, 8)).engine()
+
+    def sizes(tokens: int) -> list[int]:
+        return [entry.tokens for entry, _ in engine._plan([range(tokens)])]
+
+    assert sizes(1) == [1] and sizes(2) == sizes(8) == [8]
+    assert sizes(9) == [8, 1] and sizes(20) == sizes(32) == [32]
+    assert sizes(40) == [32, 8] and sizes(41) == [32, 8, 1] and sizes(70) == [32, 32, 8]
