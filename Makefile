@@ -88,9 +88,9 @@ bench: build $(VENV)/.bench bench-native  ## microbenchmarks, then the ResNets b
 	$(BIN)/npu-sim bench resnet18 --against torch,onnxruntime,openvino
 	$(BIN)/npu-sim bench resnet50 --against torch,onnxruntime,openvino
 
-bench-llm: build $(VENV)/.bench $(VENV)/.llm  ## Qwen2.5-1.5B at full size beside PyTorch (minutes, 9 GB); JSON and chart in docs/
+bench-llm: build $(VENV)/.bench $(VENV)/.llm  ## Qwen2.5-1.5B at full size beside its peers (a quarter of an hour, 26 GB); JSON and chart in docs/
 	@mkdir -p docs/images
-	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --against torch,torch-compile,openvino,llama.cpp --sweep \
+	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --against torch,torch-compile,openvino,llama.cpp --sweep --rounds 6 \
 	    --chart docs/images/qwen2.5-1.5b.svg --json > docs/images/qwen2.5-1.5b.json
 	$(BIN)/npu-sim bench qwen2.5-1.5b --random-weights --weight-dtype int8
 

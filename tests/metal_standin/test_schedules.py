@@ -14,12 +14,12 @@ from npu_compiler.kernels import KERNELS
 from npu_compiler.kernels.schedule import Schedule
 from npu_runtime.device import Device
 from tests.gpu.launches import chosen
+from tests.metal_standin.messages import DISPATCH
 from tests.metal_standin.standin import Standin
 from tests.metal_standin.test_ops import run
 from tests.npu_compiler.experts import Experts, routed
 from tests.npu_compiler.harness import Function, images, trained_like
 
-DISPATCH = "MTLComputeCommandEncoder dispatchThreadgroups:threadsPerThreadgroup:"
 Made = tuple[nn.Module, tuple[torch.Tensor, ...], dict[str, Any]]
 
 

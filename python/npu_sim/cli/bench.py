@@ -64,14 +64,14 @@ def bench_command(
         typer.Option(min=1, help="Language models: tokens that the KV cache holds."),
     ] = None,
     sweep: Annotated[
-        bool, typer.Option("--sweep", help="Language models: at 1, 2, 4, … tokens, too.")
+        bool, typer.Option("--sweep", help="Language models: time 1, 2, 4, … tokens, too.")
     ] = False,
     weight_dtype: Annotated[
         str | None, typer.Option(metavar="DTYPE", help="Language models: int8 weights.")
     ] = None,
     chart: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="With --sweep: its times, .svg or .png."),
+        typer.Option(metavar="FILE", help="With --sweep: draw its times, .svg or .png."),
     ] = None,
     device: DeviceOption = None,
     json: JsonOption = False,
